@@ -1,0 +1,21 @@
+"""bnfuse folds batch norms into the layers around them, checks the result, exports it, times it."""
+
+from bnfuse.bench import benchmark
+from bnfuse.errors import AssumptionError, BnfuseError
+from bnfuse.export import export_onnx
+from bnfuse.optimizer import explain, optimize
+from bnfuse.report import report
+from bnfuse.validation import verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AssumptionError",
+    "BnfuseError",
+    "benchmark",
+    "explain",
+    "export_onnx",
+    "optimize",
+    "report",
+    "verify",
+]

@@ -1,0 +1,10 @@
+"""The algebra of folding: the one place where weights, biases and statistics are combined.
+
+Everything here is a pure function of float64 tensors. Nothing here knows what a graph is.
+"""
+
+from bnfuse.affine.absorb import absorb_into_rows, absorb_into_transposed
+from bnfuse.affine.rounding import as_float64, round_once
+from bnfuse.affine.values import Affine
+
+__all__ = ["Affine", "absorb_into_rows", "absorb_into_transposed", "as_float64", "round_once"]

@@ -1,0 +1,76 @@
+"""An affine after a linear operation, absorbed into the operation's weight and bias.
+
+Every rule takes the stored weight and bias and returns new ones, in float64. A missing bias counts
+as 0. Each is exact for any stride, padding, padding mode and dilation, and for scales that are
+zero or negative, because the affine acts on the operation's output alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnfuse.affine.rounding import as_float64
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bnfuse.affine.values import Affine
+
+
+def absorb_into_rows(weight: Tensor, bias: Tensor | None, affine: Affine) -> tuple[Tensor, Tensor]:
+    """Absorb an affine on the output axis of a convolution or a linear layer.
+
+    Output channel ``o`` is ``y_o = W[o] ∗ x + b_o``, whatever the groups, so::
+
+        s_o y_o + t_o = (s_o W[o]) ∗ x + (s_o b_o + t_o)
+
+    Args:
+        weight: ``(out, in / groups, *kernel)`` of a convolution, ``(out, in)`` of a linear layer.
+        bias: ``(out,)`` or None.
+        affine: ``out`` channels.
+
+    Returns:
+        The new weight, shaped as the old one, and the new bias ``(out,)``.
+    """
+    exact = as_float64(weight)
+    # (out,) -> (out, 1, ..., 1)
+    rows = affine.scale.to(exact.device).view(-1, *[1] * (weight.ndim - 1))
+    return exact * rows, _absorb_into_bias(bias, affine)
+
+
+def absorb_into_transposed(
+    weight: Tensor, bias: Tensor | None, affine: Affine, groups: int
+) -> tuple[Tensor, Tensor]:
+    """Absorb an affine on the output axis of a transposed convolution.
+
+    The weight's first axis holds the input channels of all groups in turn, its second the output
+    channels of one group, so input channel ``i`` in group ``g = i // (in / groups)`` feeds output
+    channels ``g * out / groups + j``::
+
+        W'[i, j] = W[i, j] * s[g * out / groups + j]        b'_o = s_o b_o + t_o
+
+    Outputs that no tap covers (``output_padding``) hold the bias alone, which becomes
+    ``s b + t`` like every other output.
+
+    Args:
+        weight: ``(in, out / groups, *kernel)``.
+        bias: ``(out,)`` or None.
+        affine: ``out`` channels.
+        groups: The number of groups of the convolution.
+
+    Returns:
+        The new weight, shaped as the old one, and the new bias ``(out,)``.
+    """
+    inputs, outputs_per_group, *kernel = weight.shape
+    # (in, out/groups, *kernel) -> (groups, in/groups, out/groups, *kernel)
+    grouped = as_float64(weight).reshape(groups, inputs // groups, outputs_per_group, *kernel)
+    # (out,) -> (groups, 1, out/groups, 1, ..., 1)
+    scale = affine.scale.to(grouped.device).view(groups, 1, outputs_per_group, *[1] * len(kernel))
+    return (grouped * scale).reshape(weight.shape), _absorb_into_bias(bias, affine)
+
+
+def _absorb_into_bias(bias: Tensor | None, affine: Affine) -> Tensor:
+    """Return ``s b + t``, shape ``(out,)``."""
+    if bias is None:
+        return affine.shift
+    return affine.scale * as_float64(bias) + affine.shift

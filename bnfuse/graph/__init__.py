@@ -1,0 +1,21 @@
+"""The working copy of a model and what can be known about its graph."""
+
+from bnfuse.graph.guards import assume_default, assume_rank
+from bnfuse.graph.hooks import is_hooked
+from bnfuse.graph.module import OptimizedModule
+from bnfuse.graph.program import Constant, Program
+from bnfuse.graph.ranks import proven_rank
+from bnfuse.graph.readers import value_readers
+from bnfuse.graph.tidy import assemble
+
+__all__ = [
+    "Constant",
+    "OptimizedModule",
+    "Program",
+    "assemble",
+    "assume_default",
+    "assume_rank",
+    "is_hooked",
+    "proven_rank",
+    "value_readers",
+]

@@ -1,0 +1,145 @@
+"""The working copy of a model: a module tree, the graph of its forward, and the edits passes make.
+
+A constant belongs to its call site. Writing new weights for one call never changes what another
+call reads: where a layer or a tensor has another reader, the call site gets one of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from bnfuse.graph.readers import written_constants
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """A tensor the model owns, and the attribute path it was read from."""
+
+    path: str
+    tensor: Tensor
+
+
+class Program:
+    """A copied model and its graph, edited in place by the passes.
+
+    Attributes:
+        root: The copied module tree; attribute paths are relative to it.
+        graph: The graph of the root's forward.
+        written: Paths of tensors that the forward, as it was captured, may write.
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        self.root = root
+        self.graph = graph
+        self.written = written_constants(graph)
+
+    def module(self, path: str) -> nn.Module:
+        """Return the submodule at ``path``; raises AttributeError where there is none."""
+        return self.root.get_submodule(path)
+
+    def tensor(self, path: str) -> Tensor | None:
+        """Return the tensor at ``path``, or None where something else or nothing stands."""
+        prefix, _, name = path.rpartition(".")
+        try:
+            found = getattr(self.root.get_submodule(prefix), name)
+        except AttributeError:
+            return None
+        return found if isinstance(found, torch.Tensor) else None
+
+    def own_module(self, node: fx.Node) -> nn.Module:
+        """Give the call site ``node`` a module of its own and return it, to be changed freely.
+
+        The module is a shallow copy: its tensors are still the old ones, its class, options and
+        plain attributes stay. It takes the old one's place where nothing else reads that.
+        """
+        path = str(node.target)
+        mine = copy.copy(self.module(path))
+        mine._parameters = dict(mine._parameters)
+        mine._buffers = dict(mine._buffers)
+        if not self._only_reader(node):
+            path = self._fresh_path(path)
+            node.target = path
+        self._place(path, mine)
+        return mine
+
+    def own_tensor(self, node: fx.Node, name: str, old: str | None, tensor: Tensor) -> fx.Node:
+        """Place a tensor for the call site ``node`` and return the ``get_attr`` node that reads it.
+
+        Args:
+            node: The call site that will read the tensor.
+            name: What the tensor is to the call: ``weight`` or ``bias``.
+            old: The path of the tensor it replaces, or a free path to prefer.
+            tensor: The values.
+        """
+        path = old or f"{node.name}.{name}"
+        readers = self.graph.find_nodes(op="get_attr", target=path)
+        read_elsewhere = any(set(reader.users) - {node} for reader in readers)
+        if read_elsewhere or self._inside_called_module(path):
+            path = self._fresh_path(path)
+        self._place(path, nn.Parameter(tensor, requires_grad=False))
+        with self.graph.inserting_before(node):
+            return self.graph.get_attr(path)
+
+    def erase(self, node: fx.Node) -> None:
+        """Remove a node without users, and the constants that only it read."""
+        inputs = node.all_input_nodes
+        self.graph.erase_node(node)
+        for source in inputs:
+            if source.op == "get_attr" and not source.users:
+                self.graph.erase_node(source)
+
+    def _only_reader(self, node: fx.Node) -> bool:
+        """Whether ``node`` is all that reads the module it calls or anything inside it."""
+        path = str(node.target)
+        module = self.module(path)
+        if len(self.graph.find_nodes(op="call_module", target=path)) > 1:
+            return False
+        inside = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+        inside += [name for name, _ in module.named_buffers(remove_duplicate=False)]
+        if any(self.graph.find_nodes(op="get_attr", target=f"{path}.{name}") for name in inside):
+            return False
+        return not self._inside_called_module(path)
+
+    def _inside_called_module(self, path: str) -> bool:
+        """Whether a module above ``path`` is itself called, and so may read what is there."""
+        parts = path.split(".")
+        above = (".".join(parts[:count]) for count in range(1, len(parts)))
+        return any(self.graph.find_nodes(op="call_module", target=name) for name in above)
+
+    def _fresh_path(self, path: str) -> str:
+        """Return ``path`` with the first free suffix: ``head.conv_2``, ``head.conv_3``, ..."""
+        prefix, _, name = path.rpartition(".")
+        parent = self._ensure_parent(prefix)
+        count = 2
+        while hasattr(parent, f"{name}_{count}"):
+            count += 1
+        return f"{prefix}.{name}_{count}" if prefix else f"{name}_{count}"
+
+    def _place(self, path: str, value: nn.Module | nn.Parameter) -> None:
+        """Put a module or a parameter at ``path``, in place of what stands there."""
+        prefix, _, name = path.rpartition(".")
+        parent = self._ensure_parent(prefix)
+        if isinstance(value, nn.Module):
+            parent.add_module(name, value)
+            return
+        for place in (parent.__dict__, parent._buffers, parent._parameters):
+            place.pop(name, None)
+        parent._non_persistent_buffers_set.discard(name)
+        parent.register_parameter(name, value)
+
+    def _ensure_parent(self, prefix: str) -> nn.Module:
+        """Return the module at ``prefix``, making empty modules on the way."""
+        parent = self.root
+        for part in filter(None, prefix.split(".")):
+            if part not in parent._modules:
+                parent.add_module(part, nn.Module())
+            parent = parent.get_submodule(part)
+        return parent

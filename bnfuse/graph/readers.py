@@ -1,0 +1,74 @@
+"""Who reads a value, and which of the model's own tensors the forward writes."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import fx
+
+# What these return depends on the shape, dtype and device of a value, never on its elements.
+_METADATA_METHODS = frozenset(
+    {"size", "dim", "ndimension", "numel", "nelement", "is_contiguous", "is_floating_point", "stride"}
+)
+_METADATA_ATTRIBUTES = frozenset(
+    {"shape", "ndim", "dtype", "device", "layout", "is_cuda", "itemsize", "requires_grad"}
+)
+_STORE_OPERATORS = frozenset(
+    getattr(operator, name)
+    for name in (
+        "iadd iand iconcat ifloordiv ilshift imatmul imod imul ior ipow irshift isub itruediv ixor "
+        "setitem delitem"
+    ).split()
+)
+
+
+def reads_metadata_only(reader: fx.Node) -> bool:
+    """Whether a node asks only for shape, dtype or device of its first argument."""
+    if reader.op == "call_method":
+        return reader.target in _METADATA_METHODS
+    return reader.target is getattr and reader.args[1] in _METADATA_ATTRIBUTES
+
+
+def value_readers(node: fx.Node) -> list[fx.Node]:
+    """Return the users of ``node`` that depend on its elements, in graph order."""
+    return [user for user in node.users if not reads_metadata_only(user)]
+
+
+def writes_in_place(node: fx.Node) -> bool:
+    """Whether a node may write into its first argument or into an ``out`` argument."""
+    if node.kwargs.get("out") is not None or node.kwargs.get("inplace"):
+        return True
+    if node.op == "call_method":
+        name = str(node.target)
+        return (name.endswith("_") and not name.endswith("__")) or name == "__setitem__"
+    if node.op == "call_function":
+        name = getattr(node.target, "__name__", "")
+        return node.target in _STORE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
+    return False
+
+
+def written_constants(graph: fx.Graph) -> frozenset[str]:
+    """Return the paths of tensors of the model that a forward may write.
+
+    A writer is followed back through first arguments, so that ``w.data.view(-1).mul_(2)`` counts as
+    writing ``w``. Following goes through every operation, view or not, which can only name more.
+    """
+    written: set[str] = set()
+    for node in graph.nodes:
+        if not writes_in_place(node):
+            continue
+        targets = [*node.args[:1], node.kwargs.get("input"), node.kwargs.get("out")]
+        written.update(path for target in targets if (path := _origin(target)) is not None)
+    return frozenset(written)
+
+
+def _origin(value: object) -> str | None:
+    """Return the path of the constant that ``value`` may be a view of."""
+    while getattr(value, "op", None) in ("call_function", "call_method"):
+        arguments = value.args  # type: ignore[attr-defined]  # it has an op: it is a node
+        value = arguments[0] if arguments else None
+    if getattr(value, "op", None) == "get_attr":
+        return str(value.target)  # type: ignore[attr-defined]  # likewise
+    return None

@@ -1,0 +1,19 @@
+"""What the nodes of a graph mean: one row per operation, every spelling of it, one canonical form."""
+
+from bnfuse.ops.calls import Call, layer_name, read_call
+from bnfuse.ops.linear import absorb_after, output_channels, rank_with_channels_on_axis_1
+from bnfuse.ops.table import OPERATIONS, Kind, Operation
+from bnfuse.ops.weights import write_weights
+
+__all__ = [
+    "OPERATIONS",
+    "Call",
+    "Kind",
+    "Operation",
+    "absorb_after",
+    "layer_name",
+    "output_channels",
+    "rank_with_channels_on_axis_1",
+    "read_call",
+    "write_weights",
+]

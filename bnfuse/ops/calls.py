@@ -1,0 +1,141 @@
+"""Read a node as a call of a known operation, whatever its spelling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import fx
+
+from bnfuse.graph.hooks import is_hooked
+from bnfuse.graph.program import Constant
+from bnfuse.ops.table import OPERATIONS, Kind, Operation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bnfuse.graph.program import Program
+
+_BY_MODULE = {module: row for row in OPERATIONS for module in row.modules}
+_BY_FUNCTION = {function: row for row in OPERATIONS for function in row.functions}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call site of a known operation, in canonical form.
+
+    Attributes:
+        kind: What the operation is to the algebra.
+        node: The node of the graph.
+        name: The qualified name of the layer, or of the layer around a function call.
+        input: The value it is applied to.
+        constants: The tensors it reads: a Constant, a node where the tensor is computed in the
+            graph, or None where there is none.
+        options: Its plain arguments; a node where one is computed in the graph.
+        hooked: Whether the user's own code runs around the call.
+    """
+
+    kind: Kind
+    node: fx.Node
+    name: str
+    input: fx.Node
+    constants: dict[str, Constant | fx.Node | None]
+    options: dict[str, Any]
+    hooked: bool
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The one layer the call is of."""
+        return (self.name,)
+
+    @property
+    def is_module(self) -> bool:
+        """Whether the call is spelled as a module."""
+        return self.node.op == "call_module"
+
+    @property
+    def computed(self) -> list[str]:
+        """The names of tensors and options that the graph computes."""
+        everything = {**self.constants, **self.options}
+        return [name for name, value in everything.items() if isinstance(value, fx.Node)]
+
+    @property
+    def owned(self) -> dict[str, Constant]:
+        """The tensors that the model owns, by argument name."""
+        return {k: v for k, v in self.constants.items() if isinstance(v, Constant)}
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight of a linear operation.
+
+        Raises:
+            KeyError: The graph computes it; ask ``computed`` first.
+        """
+        return self.owned["weight"].tensor
+
+    def tensor(self, name: str) -> Tensor | None:
+        """Return a tensor the model owns, or None where there is none or the graph computes it."""
+        constant = self.owned.get(name)
+        return None if constant is None else constant.tensor
+
+
+def read_call(program: Program, node: fx.Node) -> Call | None:
+    """Return the canonical form of a call site, or None where the operation is not known."""
+    if node.op == "call_module":
+        return _read_module(program, node)
+    if node.op == "call_function" and node.target in _BY_FUNCTION:
+        return _read_function(program, node)
+    return None
+
+
+def _read_module(program: Program, node: fx.Node) -> Call | None:
+    path = str(node.target)
+    module = program.module(path)
+    row = _BY_MODULE.get(type(module))
+    value = node.args[0] if node.args else node.kwargs.get("input")
+    if row is None or not isinstance(value, fx.Node):
+        return None
+    constants: dict[str, Constant | fx.Node | None] = {}
+    for name in row.constants:
+        tensor = getattr(module, name)
+        constants[name] = None if tensor is None else Constant(f"{path}.{name}", tensor)
+    options = {name: getattr(module, name) for name in row.options}
+    return Call(row.kind, node, path, value, constants, options, is_hooked(module))
+
+
+def _read_function(program: Program, node: fx.Node) -> Call | None:
+    row = _BY_FUNCTION[node.target]
+    given = _bind(row, node)
+    value = given.get("input")
+    if not isinstance(value, fx.Node):
+        return None
+    constants = {name: _constant(program, given.get(name)) for name in row.constants}
+    options = {name: given.get(name, default) for name, default in row.options.items()}
+    return Call(row.kind, node, layer_name(node), value, constants, options, hooked=False)
+
+
+def _bind(row: Operation, node: fx.Node) -> dict[str, Any]:
+    """Return the arguments of a function call by name."""
+    bound = dict(zip(row.functions[node.target], node.args, strict=False))
+    return {**bound, **node.kwargs}
+
+
+def _constant(program: Program, value: Any) -> Constant | fx.Node | None:
+    """Return the tensor that a ``get_attr`` node reads, or the node that computes one."""
+    if not isinstance(value, fx.Node):
+        return None
+    if value.op == "get_attr":
+        tensor = program.tensor(str(value.target))
+        if tensor is not None:
+            return Constant(str(value.target), tensor)
+    return value
+
+
+def layer_name(node: fx.Node) -> str:
+    """Return the qualified name of the module whose forward made the call, else the node's name."""
+    stack = node.meta.get("nn_module_stack")
+    if stack:
+        entry = list(stack.values())[-1]
+        return str(entry[0])
+    return node.name
+

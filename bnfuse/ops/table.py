@@ -1,0 +1,112 @@
+"""The table of operations: a row each, with every spelling and its argument names in order."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Kind(enum.Enum):
+    """What an operation is to the algebra."""
+
+    CONVOLUTION = "convolution"
+    TRANSPOSED_CONVOLUTION = "transposed convolution"
+    LINEAR = "linear layer"
+    BATCH_NORM = "batch norm"
+    IDENTITY = "identity"
+    DROPOUT = "dropout"
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the operation has a weight that can absorb an affine after it."""
+        return self in (Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.LINEAR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation and all the ways a graph can spell it.
+
+    Attributes:
+        kind: What it is to the algebra.
+        modules: Module classes, matched exactly: a subclass may have another forward.
+        functions: Functions, with the names of their arguments in order.
+        constants: Which arguments are tensors of the model.
+        options: Which arguments are plain values, with their defaults; a module holds each as an
+            attribute of that name.
+    """
+
+    kind: Kind
+    modules: frozenset[type[nn.Module]] = frozenset()
+    functions: Mapping[Any, tuple[str, ...]] = field(default_factory=dict)
+    constants: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_CONV_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED_ARGUMENTS = (
+    "input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"
+)  # fmt: skip
+_F_BATCH_NORM_ARGUMENTS = (
+    "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"
+)  # fmt: skip
+_TORCH_BATCH_NORM_ARGUMENTS = (
+    "input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps",
+    "cudnn_enabled",
+)  # fmt: skip
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_FUNCTIONAL_DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+
+OPERATIONS = (
+    Operation(
+        kind=Kind.CONVOLUTION,
+        modules=frozenset({nn.Conv1d, nn.Conv2d, nn.Conv3d}),
+        functions=dict.fromkeys(
+            (F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
+            _CONV_ARGUMENTS,
+        ),
+        constants=("weight", "bias"),
+        options={"groups": 1},
+    ),
+    Operation(
+        kind=Kind.TRANSPOSED_CONVOLUTION,
+        modules=frozenset({nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d}),
+        functions=dict.fromkeys(
+            (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), _TRANSPOSED_ARGUMENTS
+        ),
+        constants=("weight", "bias"),
+        options={"groups": 1},
+    ),
+    Operation(
+        kind=Kind.LINEAR,
+        modules=frozenset({nn.Linear}),
+        functions={F.linear: ("input", "weight", "bias")},
+        constants=("weight", "bias"),
+    ),
+    Operation(
+        kind=Kind.BATCH_NORM,
+        modules=frozenset({nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm}),
+        functions={
+            F.batch_norm: _F_BATCH_NORM_ARGUMENTS,
+            torch.batch_norm: _TORCH_BATCH_NORM_ARGUMENTS,
+        },
+        constants=("running_mean", "running_var", "weight", "bias"),
+        options={"training": False, "eps": 1e-5},
+    ),
+    Operation(kind=Kind.IDENTITY, modules=frozenset({nn.Identity})),
+    Operation(
+        kind=Kind.DROPOUT,
+        modules=frozenset(_DROPOUTS),
+        # F.dropout drops unless it is told training=False, in a model in eval mode as well.
+        functions=dict.fromkeys(_FUNCTIONAL_DROPOUTS, ("input", "p", "training", "inplace")),
+        options={"training": True},
+    ),
+)
+"""Every operation the passes know, in no particular order."""

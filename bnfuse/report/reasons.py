@@ -1,0 +1,125 @@
+"""The closed list of reasons why a batch norm stays, each with what the user could do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason code.
+
+    Attributes:
+        code: The stable name, in kebab case.
+        why: What the obstacle is, a sentence with the facts in braces.
+        remedy: What the user could do about it, a sentence.
+    """
+
+    code: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """A reason with the facts of one call site filled in."""
+
+    code: str
+    why: str
+    remedy: str
+
+
+_REASONS = (
+    Reason(
+        "training-mode",
+        "{name} is in training mode inside a model in eval mode: it normalizes with the statistics "
+        "of each batch.",
+        "Call eval() on it if that is not meant.",
+    ),
+    Reason(
+        "batch-statistics",
+        "{name} keeps no running statistics, so that it uses those of each batch, in eval mode too.",
+        "Train it with track_running_stats=True.",
+    ),
+    Reason(
+        "computed-constants",
+        "{name} reads tensors that the forward computes: {facts}.",
+        "Nothing to do: this is a limit of bnfuse today.",
+    ),
+    Reason(
+        "written-constants",
+        "the forward writes into tensors that {name} reads: {facts}.",
+        "Move the update out of the forward.",
+    ),
+    Reason(
+        "not-finite",
+        "the statistics of {name} give a scale or a shift that is infinite or not a number.",
+        "Look at its running_var and eps: the layer does not work as it is.",
+    ),
+    Reason(
+        "hooked",
+        "{name} has forward hooks, or a forward replaced on the instance, which would run on other "
+        "values or not at all.",
+        "Remove the hooks before optimizing.",
+    ),
+    Reason(
+        "no-linear-producer",
+        "what {name} normalizes comes from {facts}, which has no weight to fold into.",
+        "Nothing to do: this is a limit of bnfuse today.",
+    ),
+    Reason(
+        "several-readers",
+        "the value that {name} normalizes, made by {facts}.",
+        "Nothing to do: the other readers need the value as it is.",
+    ),
+    Reason(
+        "other-axis",
+        "{name} normalizes another axis than the one {facts} writes its channels on.",
+        "Nothing to do: the two do not commute.",
+    ),
+    Reason(
+        "mixed-dtype",
+        "{name} and the layer before it have dtypes that do not fold: {facts}.",
+        "Convert the model to one floating-point dtype.",
+    ),
+    Reason(
+        "overflow",
+        "the folded weights of {facts} do not fit their dtype.",
+        "Optimize the model in a wider dtype.",
+    ),
+    Reason(
+        "skipped",
+        "{name} was named in skip.",
+        "Leave it out of skip to fold it.",
+    ),
+    Reason(
+        "not-captured",
+        "no graph of the model could be made: {facts}.",
+        "Optimize the parts of the model that can be traced, one by one.",
+    ),
+    Reason(
+        "inside-opaque-call",
+        "{name} is run inside {facts}, which has hooks or a forward of its own and stays one call.",
+        "Remove the hooks before optimizing.",
+    ),
+    Reason(
+        "check-failed",
+        "the optimized model failed its check against the unfused one, so that nothing was changed: "
+        "{facts}.",
+        "Please report the model: this is a defect in bnfuse.",
+    ),
+)
+
+REASONS = {reason.code: reason for reason in _REASONS}
+"""Every reason by its code."""
+
+
+def decline(code: str, name: str, facts: str = "") -> Decline:
+    """Return the reason ``code`` for the batch norm ``name``, with its facts filled in.
+
+    >>> decline("skipped", "layer1.0.bn1").why
+    'layer1.0.bn1 was named in skip.'
+    """
+    reason = REASONS[code]
+    why = reason.why.format(name=name, facts=facts)
+    return Decline(code, why[0].upper() + why[1:] if why[0] != name[0] else why, reason.remedy)

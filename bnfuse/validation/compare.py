@@ -1,0 +1,159 @@
+"""Deviations of outputs, accumulated over several sets of inputs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from bnfuse.validation.result import OutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OWN_ERROR_FACTOR = 4.0
+LEAST_ULPS = 16.0
+_FLOAT64_ULP = torch.finfo(torch.float64).eps
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The largest figures of one output so far."""
+
+    error: float = 0.0
+    own: float = 0.0
+    scale: float = 0.0
+    complaint: str = ""
+
+
+@dataclass(slots=True)
+class OutputComparison:
+    """Compares outputs, a set at a time.
+
+    Attributes:
+        ulp: The spacing of numbers just above 1 in the candidate's dtype.
+        structured: Whether containers and dtypes have to agree too.
+    """
+
+    ulp: float
+    structured: bool = True
+    _tallies: dict[str, _Tally] = field(default_factory=dict)
+
+    def add(self, *, exact: Any, rounded: Any, candidate: Any) -> None:
+        """Take in the outputs for one set of inputs.
+
+        Args:
+            exact: The reference's.
+            rounded: The unfused model's, in the candidate's dtype; in a narrower one where the
+                candidate's is float64.
+            candidate: The candidate's.
+        """
+        exact_leaves, exact_spec = _flatten(exact)
+        rounded_leaves, _ = _flatten(rounded)
+        candidate_leaves, candidate_spec = _flatten(candidate)
+        if not self.structured:
+            exact_leaves = {k: v for k, v in exact_leaves.items() if isinstance(v, torch.Tensor)}
+            candidate_leaves = dict(zip(exact_leaves, candidate_leaves.values(), strict=False))
+        elif exact_spec != candidate_spec:
+            self._tally("outputs").complaint = f"{candidate_spec} instead of {exact_spec}"
+            return
+        for name, value in exact_leaves.items():
+            tally = self._tally(name)
+            if name not in candidate_leaves:
+                tally.complaint = "missing"
+                continue
+            mine = candidate_leaves[name]
+            tally.complaint = tally.complaint or self._mismatch(value, rounded_leaves[name], mine)
+            if not tally.complaint:
+                _compare(tally, value, rounded_leaves[name], mine)
+
+    def outcome(self, own_error_ratio: float) -> tuple[OutputError, ...]:
+        """Return a row for each output.
+
+        Args:
+            own_error_ratio: What the deviations of ``rounded`` count for.
+        """
+        return tuple(
+            OutputError(
+                name=name,
+                max_abs_error=tally.error,
+                scale=tally.scale,
+                own_error=tally.own * own_error_ratio,
+                tolerance=tolerance(tally.own * own_error_ratio, tally.scale, self.ulp),
+                complaint=tally.complaint,
+            )
+            for name, tally in self._tallies.items()
+        )
+
+    def _tally(self, name: str) -> _Tally:
+        return self._tallies.setdefault(name, _Tally())
+
+    def _mismatch(self, exact: Any, rounded: Any, candidate: Any) -> str:
+        """Return how a candidate's output differs in kind from the unfused model's, or ""."""
+        if not isinstance(exact, torch.Tensor):
+            return "" if exact == candidate else f"{candidate!r} instead of {exact!r}"
+        if not isinstance(candidate, torch.Tensor):
+            return f"a {type(candidate).__name__} instead of a tensor"
+        if candidate.shape != exact.shape:
+            return f"shape {tuple(candidate.shape)} instead of {tuple(exact.shape)}"
+        wanted = exact.dtype if self.ulp == _FLOAT64_ULP else rounded.dtype
+        if self.structured and candidate.dtype != wanted:
+            return f"{candidate.dtype} instead of {wanted}"
+        return ""
+
+
+def tolerance(own_error: float, scale: float, ulp: float) -> float:
+    """Return the deviation an output may have.
+
+    It is 4 times the unfused model's own error, and at least 16 units in the last place of the
+    largest output.
+
+    Args:
+        own_error: The unfused model's own largest error.
+        scale: The largest absolute value of the output.
+        ulp: The spacing of numbers just above 1.
+
+    >>> tolerance(own_error=0.0, scale=3.0, ulp=2.0**-10) == 16 * 2.0**-9
+    True
+    """
+    largest_ulp = ulp * 2.0 ** math.floor(math.log2(scale)) if scale > 0 else 0.0
+    return max(OWN_ERROR_FACTOR * own_error, LEAST_ULPS * largest_ulp)
+
+
+def _flatten(outputs: Any) -> tuple[dict[str, Any], Any]:
+    """Return the leaves of an output by their place, and its structure."""
+    leaves, spec = pytree.tree_flatten_with_path(outputs)
+    return {pytree.keystr(path) or "output": leaf for path, leaf in leaves}, spec
+
+
+def _compare(tally: _Tally, exact: Any, rounded: Any, candidate: Any) -> None:
+    """Take one output of one set of inputs into its tally."""
+    if not isinstance(exact, torch.Tensor):
+        return
+    wide = _as_real(exact)
+    finite = torch.isfinite(wide)
+    if not finite.any() and wide.numel():
+        tally.complaint = "the reference has no finite value"
+        return
+    deviation = (_as_real(candidate).to(wide) - wide).abs()[finite]
+    if not torch.isfinite(deviation).all():
+        tally.complaint = "not finite where the reference is"
+        return
+    own = (_as_real(rounded).to(wide) - wide).abs()[finite]
+    tally.error = max(tally.error, _largest(deviation))
+    tally.own = max(tally.own, _largest(own[torch.isfinite(own)]))
+    tally.scale = max(tally.scale, _largest(wide.abs()[finite]))
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    """Return a tensor as float64, complex numbers as pairs."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    return tensor.detach().to(torch.float64)
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.max()) if values.numel() else 0.0

@@ -1,0 +1,72 @@
+"""Compare an optimized model, or an exported file, with the unfused model in float64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bnfuse.validation.compare import OutputComparison
+from bnfuse.validation.inputs import input_sets, map_tensors
+from bnfuse.validation.precision import full_precision
+from bnfuse.validation.result import Verification
+from bnfuse.validation.runners import candidate_runner, make_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+INPUT_SETS = 3
+
+
+def verify(
+    model: nn.Module,
+    fused: nn.Module | str | Path,
+    example_inputs: Sequence[Any],
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+) -> Verification:
+    """Compare a candidate with the unfused model on several sets of inputs.
+
+    The reference is the unfused model in float64. The candidate passes when its error is at most 4
+    times the unfused model's own error in the candidate's dtype, and 16 units in the last place of
+    the largest output at least. In float64 the own error is estimated from the float32 one, scaled
+    by the ratio of the two unit roundoffs.
+
+    Args:
+        model: The unfused model; it is copied, not changed.
+        fused: What ``optimize`` returned, or the path of an exported ``.onnx`` file.
+        example_inputs: Positional arguments of a call, which give shapes and dtypes.
+        example_kwargs: Keyword arguments of that call.
+        device: Where to run; a CUDA device where there is one, by default.
+        seed: The seed of the further sets of inputs.
+
+    Raises:
+        RequestError: The model cannot run on the example inputs.
+        MissingDependencyError: An ``.onnx`` file is given and onnxruntime is not installed.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    >>> verify(net, net, (torch.randn(1, 3, 8, 8),)).passed
+    True
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with torch.no_grad(), full_precision(), torch.random.fork_rng():
+        candidate = candidate_runner(fused, place)
+        sets = [
+            map_tensors(lambda t: t.to(place), arguments)
+            for arguments in input_sets(example_inputs, example_kwargs, INPUT_SETS, seed)
+        ]
+        reference = make_reference(model, place, sets[0])
+        comparison = OutputComparison(reference.ulp, structured=candidate.structured)
+        for arguments in sets:
+            torch.manual_seed(seed)
+            comparison.add(
+                exact=reference.exact(arguments),
+                rounded=reference.rounded(arguments),
+                candidate=candidate.run(arguments),
+            )
+    outputs = comparison.outcome(reference.own_error_ratio)
+    return Verification(candidate.name, reference.name, candidate.device, len(sets), outputs)
