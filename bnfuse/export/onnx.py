@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import logging
-import warnings
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from bnfuse.errors import ExportError, RequestError
+from bnfuse.errors import RequestError
 from bnfuse.export.atomic import atomic_file
+from bnfuse.export.onnx_file import REPORT_KEY, converted, describe, save_checked
 from bnfuse.extras import require
 from bnfuse.optimizer import optimize
 from bnfuse.report import Report, report
@@ -26,15 +22,13 @@ from bnfuse.validation.inputs import map_tensors
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
     from bnfuse.validation.inputs import Arguments
 
 OTHER_BATCH = 3
-REPORT_KEY = "bnfuse.report"
-VERSION_KEY = "bnfuse.version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +81,51 @@ def export_onnx(
         ExportError: The file cannot be written or is not right.
         MissingDependencyError: onnx, onnxscript or onnxruntime is not installed.
     """
+    optimized = model if _is_optimized(model) else None
+    args = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    call: Arguments = (args, dict(example_kwargs or {}))
+    return write_onnx(model, optimized, path, call, dynamic_batch=dynamic_batch, verify=verify)
+
+
+def write_onnx(
+    unfused: nn.Module,
+    optimized: nn.Module | None,
+    path: str | os.PathLike[str],
+    call: Arguments,
+    *,
+    dynamic_batch: bool = True,
+    verify: bool = True,
+    skip: Sequence[str] = (),
+) -> OnnxExport:
+    """Write an optimized model to a file that is compared with the unfused one.
+
+    Args:
+        unfused: What the file is compared with.
+        optimized: What is written; made from ``unfused`` if None.
+        path: Where to write.
+        call: The arguments of an example call.
+        dynamic_batch: As in ``export_onnx``.
+        verify: As in ``export_onnx``.
+        skip: As in ``optimize``.
+
+    Raises:
+        BnfuseError: As ``export_onnx`` does.
+    """
     target = Path(path)
     if target.suffix != ".onnx":
         raise RequestError(f"{target} does not end in .onnx: name the file like net.onnx.")
     for module in ("onnx", "onnxscript", *(["onnxruntime"] if verify else [])):
         require(module, "to export ONNX")
-    args = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
-    call: Arguments = (args, dict(example_kwargs or {}))
     with atomic_file(target) as temporary:
-        optimized = model if _is_optimized(model) else optimize(model)
+        if optimized is None:
+            optimized = optimize(unfused, skip=skip)
         made = report(optimized)
-        proto, is_dynamic = _converted(optimized, call, dynamic_batch)
-        _describe(proto, made)
-        _save_checked(proto, temporary)
+        proto, is_dynamic = converted(optimized, call, dynamic_batch)
+        describe(proto, made)
+        save_checked(proto, temporary)
         outcome = None
         if verify:
-            outcome = replace(_verified(model, temporary, call, is_dynamic), candidate=target.name)
+            outcome = replace(_verified(unfused, temporary, call, is_dynamic), candidate=target.name)
             outcome.raise_if_failed()
     nodes = dict(Counter(node.op_type for node in proto.graph.node).most_common())
     return OnnxExport(target, outcome, is_dynamic, nodes, made)
@@ -140,93 +163,6 @@ def _is_optimized(model: nn.Module) -> bool:
     return True
 
 
-def _converted(optimized: nn.Module, call: Arguments, dynamic_batch: bool) -> tuple[Any, bool]:
-    """Return the model as an ONNX protobuf, and whether its batch size is open."""
-    if dynamic_batch:
-        try:
-            return _convert(optimized, call, _batch_axes(optimized, call)), True
-        except Exception:  # noqa: BLE001 - whatever stands in the way, the fixed size may still do
-            logging.getLogger(__name__).info("batch size is fixed by the model", exc_info=True)
-    try:
-        return _convert(optimized, call, None), False
-    except Exception as error:
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        raise ExportError(
-            f"torch.onnx cannot convert {type(optimized).__name__} "
-            f"({type(error).__name__}: {first_line}): "
-            "torch.onnx.export(model, args, dynamo=True, report=True) writes the details."
-        ) from error
-
-
-def _convert(optimized: nn.Module, call: Arguments, dynamic_shapes: Any) -> Any:
-    args, kwargs = call
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            optimized,
-            args,
-            kwargs=kwargs,
-            dynamo=True,
-            dynamic_shapes=dynamic_shapes,
-            external_data=False,
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError("torch.onnx returned nothing")
-    return program.model_proto
-
-
-def _batch_axes(optimized: nn.Module, call: Arguments) -> dict[str, Any]:
-    """Return torch.export's description of inputs whose first axis is one open batch size."""
-    batch = torch.export.Dim("batch", min=1)
-
-    def axes(leaf: Any) -> dict[int, Any] | None:
-        return {0: batch} if isinstance(leaf, torch.Tensor) and leaf.ndim else None
-
-    args, kwargs = call
-    names = list(inspect.signature(optimized.forward).parameters)
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return {name: pytree.tree_map(axes, value) for name, value in given.items()}
-
-
-def _describe(proto: Any, made: Report) -> None:
-    """Replace the exporter's notes, which hold paths of this machine, by the report."""
-    from bnfuse import __version__
-
-    graphs = [proto.graph, *proto.functions]
-    for graph in graphs:
-        for noted in _noted(graph):
-            del noted.metadata_props[:]
-            noted.doc_string = ""
-    del proto.metadata_props[:]
-    for key, value in ((VERSION_KEY, __version__), (REPORT_KEY, json.dumps(made.to_dict()))):
-        proto.metadata_props.add(key=key, value=value)
-    proto.producer_name, proto.producer_version = "bnfuse", __version__
-
-
-def _noted(graph: Any) -> Iterator[Any]:
-    """Yield everything in a graph or function that can carry notes."""
-    yield graph
-    for name in ("node", "value_info", "input", "output", "initializer"):
-        for entry in getattr(graph, name, ()):
-            if not isinstance(entry, str):
-                yield entry
-
-
-def _save_checked(proto: Any, path: Path) -> None:
-    """Write the file and have onnx check it in full."""
-    onnx = require("onnx", "to export ONNX")
-    try:
-        path.write_bytes(proto.SerializeToString(deterministic=True))
-        onnx.checker.check_model(str(path), full_check=True)
-    except OSError:
-        raise
-    except Exception as error:
-        raise ExportError(
-            f"the exported graph is not a valid ONNX file ({str(error).splitlines()[0]}): "
-            "please report the model."
-        ) from error
-
-
 def _verified(model: nn.Module, path: Path, call: Arguments, is_dynamic: bool) -> Verification:
     """Compare the file with the model at the example's batch size and at another."""
     at_example = compare(model, path, *call)
@@ -245,19 +181,3 @@ def _resized(tensor: Tensor) -> Tensor:
     if not tensor.ndim:
         return tensor
     return tensor[torch.arange(OTHER_BATCH) % len(tensor)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about its own internals from the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,0 +1,211 @@
+"""The commands of ``bnfuse``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnfuse import __version__
+from bnfuse.bench import benchmark
+from bnfuse.cli import demo as demo_command
+from bnfuse.cli.doctor import diagnose
+from bnfuse.cli.terminal import OUT, error, note, progress, stage
+from bnfuse.errors import BnfuseError
+from bnfuse.export.atomic import atomic_file
+from bnfuse.export.onnx import read_report, write_onnx
+from bnfuse.optimizer import explain as explain_model
+from bnfuse.optimizer import optimize as optimize_model
+from bnfuse.report.render import as_table
+from bnfuse.validation import verify as verify_model
+from bnfuse.zoo import LoadedModel, load_model
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fold batch norms into the layers around them, check the result, export it, time it.",
+)
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="torchvision:resnet50, timm:levit_128s, or package.module:factory, a function "
+        "without arguments that returns a module, or a module and a tuple of example inputs.",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="A file with the model's state_dict.", show_default=False),
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="SHAPE",
+        help="The shape of an input, like 1x3x224x224; once for each input.",
+        show_default=False,
+    ),
+]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="A layer, or a pattern, to leave alone.", show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu or cuda; cuda where there is one.", show_default=False),
+]
+OnnxFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FILE.onnx]",
+        help="An exported file; without one the optimized model itself is meant.",
+        show_default=False,
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        OUT.print(f"bnfuse {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001 - handled by its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to write the ONNX file.")
+    ] = Path("resnet50.onnx"),
+    seconds: Annotated[float, typer.Option(help="How long to measure latency.")] = 15.0,
+) -> None:
+    """Fold, check, export and time torchvision's ResNet-50; needs no download."""
+    demo_command.run(output, seconds)
+
+
+@app.command()
+def explain(
+    model: Model, weights: Weights = None, skip: Skip = None, as_json: Json = False
+) -> None:
+    """Say what happens to each batch norm of a model, and why, without changing anything."""
+    loaded = _load(model, weights, None)
+    with stage("Optimizing"):
+        made = explain_model(loaded.model, skip=skip or ())
+    OUT.print_json(data=made.to_dict()) if as_json else OUT.print(as_table(made))
+
+
+@app.command()
+def optimize(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write: net.onnx.")],
+    weights: Weights = None,
+    shape: Shapes = None,
+    skip: Skip = None,
+) -> None:
+    """Fold a model's batch norms and write it to a file that was run and compared."""
+    loaded = _load(model, weights, shape)
+    call = (loaded.example_inputs, dict[str, object]())
+    with stage("Optimizing, exporting and comparing"):
+        done = write_onnx(loaded.model, None, output, call, skip=skip or ())
+    OUT.print(as_table(done.report, limit=20))
+    if done.verification:
+        OUT.print(done.verification.headline, markup=False)
+    OUT.print(f"Wrote {output}.", markup=False)
+
+
+@app.command()
+def verify(
+    model: Model,
+    file: OnnxFile = None,
+    weights: Weights = None,
+    shape: Shapes = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Compare an exported file, or the optimized model, with the unfused model in float64."""
+    loaded = _load(model, weights, shape)
+    with stage("Comparing"):
+        candidate = file if file is not None else optimize_model(loaded.model)
+        outcome = verify_model(loaded.model, candidate, loaded.example_inputs, device=device)
+    OUT.print_json(data=outcome.to_dict()) if as_json else OUT.print(str(outcome), markup=False)
+    raise typer.Exit(0 if outcome.passed else 1)
+
+
+@app.command()
+def bench(
+    model: Model,
+    file: OnnxFile = None,
+    weights: Weights = None,
+    shape: Shapes = None,
+    device: Device = None,
+    seconds: Annotated[float, typer.Option(help="How long to measure.")] = 10.0,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A JSON file to write as well.")
+    ] = None,
+) -> None:
+    """Time a model as it is, optimized, and in ONNX Runtime, in alternating blocks of calls."""
+    loaded = _load(model, weights, shape)
+    with progress("Measuring") as move:
+        result = benchmark(
+            loaded.model,
+            loaded.example_inputs,
+            seconds=seconds,
+            onnx=file,
+            device=device,
+            on_progress=move,
+        )
+    OUT.print(str(result), markup=False, highlight=False)
+    if output is not None:
+        with atomic_file(output) as temporary:
+            temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A file bnfuse wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Print the report that an exported file carries."""
+    made = read_report(file)
+    OUT.print_json(data=made.to_dict()) if as_json else OUT.print(as_table(made))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Print versions, devices and providers, and how to mend what is missing or in conflict."""
+    found = diagnose()
+    OUT.print_json(data=found.to_dict()) if as_json else OUT.print(found.as_table())
+    raise typer.Exit(1 if found.conflicts else 0)
+
+
+def _load(model: str, weights: Path | None, shapes: list[str] | None) -> LoadedModel:
+    """Make the model named on the command line, and say so if its weights are random."""
+    with stage(f"Loading {model}"):
+        loaded = load_model(model, weights, shapes or ())
+    if loaded.is_random:
+        note("Weights and batch-norm statistics are random; --weights FILE loads trained ones.")
+    return loaded
+
+
+def main() -> None:
+    """Run the command line; errors are one sentence on stderr and exit code 1."""
+    try:
+        app()
+    except BnfuseError as problem:
+        error(str(problem))
+        raise SystemExit(1) from None

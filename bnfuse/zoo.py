@@ -1,0 +1,192 @@
+"""Models by name, and batch-norm statistics that are worth folding."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pickle
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bnfuse.errors import RequestError
+from bnfuse.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FORMS = "torchvision:resnet50, timm:levit_128s or package.module:factory"
+_IMAGE = (1, 3, 224, 224)
+_VIDEO = (1, 3, 16, 112, 112)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in eval mode, made by name.
+
+    Attributes:
+        model: The model.
+        example_inputs: Positional arguments of a call.
+        is_random: Whether its weights are random.
+    """
+
+    model: nn.Module
+    example_inputs: tuple[Any, ...]
+    is_random: bool
+
+
+def load_model(
+    spec: str, weights: Path | None = None, shapes: Sequence[str] = (), seed: int = 0
+) -> LoadedModel:
+    """Make a model from its name on the command line.
+
+    A model of torchvision or timm without a weights file has random weights and randomized
+    batch-norm statistics, since the defaults are nearly the identity. Nothing is downloaded.
+
+    Args:
+        spec: ``torchvision:NAME``, ``timm:NAME``, or ``package.module:FACTORY``, where the factory
+            takes no arguments and returns a module, or a module and a tuple of example inputs.
+        weights: A file with a state dict, loaded without running code in it.
+        shapes: The shape of each input, like ``1x3x224x224``.
+        seed: The seed for random weights and inputs.
+
+    Raises:
+        RequestError: There is no such model or file, or they do not fit.
+        MissingDependencyError: torchvision or timm is not installed.
+    """
+    source, _, name = spec.partition(":")
+    if not source or not name:
+        raise RequestError(f"there is no model {spec!r}: write one like {_FORMS}.")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if source == "torchvision":
+            model, example = _from_torchvision(name)
+        elif source == "timm":
+            model, example = _from_timm(name)
+        else:
+            model, example = _from_factory(source, name)
+        is_random = source in ("torchvision", "timm") and weights is None
+        if weights is not None:
+            load_weights(model, weights)
+        elif is_random:
+            randomize_statistics(model, seed)
+        if shapes:
+            example = tuple(torch.randn(*_as_shape(shape)) for shape in shapes)
+    return LoadedModel(model.eval(), example, is_random)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a state dict, plain or under the key ``state_dict`` or ``model``.
+
+    The file is read with ``weights_only=True``, which builds tensors and containers and runs no
+    code.
+
+    Raises:
+        RequestError: There is no such file, it holds more than weights, or they do not fit.
+    """
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}: check the path.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise RequestError(
+            f"{path} cannot be read as weights alone ({str(error).splitlines()[0]}): "
+            "save the model's state_dict with torch.save."
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise RequestError(
+            f"{path} does not fit {type(model).__name__} ({' '.join(lines[:2])}): "
+            "give the weights of this very model."
+        ) from error
+
+
+def randomize_statistics(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every batch norm random statistics, scales of both signs and shifts, and return it.
+
+    Means, scales and shifts are drawn from N(0, 1), variances from U(0.5, 2). A wrong fold cannot
+    hide behind them, as it can behind the defaults.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if not isinstance(getattr(module, "running_var", None), torch.Tensor):
+                continue
+            for name in ("running_mean", "weight", "bias"):
+                tensor = getattr(module, name, None)
+                if isinstance(tensor, torch.Tensor):
+                    tensor.copy_(torch.randn(tensor.shape, generator=generator))
+            variance = module.running_var
+            variance.copy_(torch.rand(variance.shape, generator=generator) * 1.5 + 0.5)  # type: ignore[operator, union-attr, arg-type]  # a tensor, asked above
+    return model
+
+
+def _from_torchvision(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
+    models = require("torchvision.models", "for models named torchvision:...")
+    known = models.list_models()
+    if name not in known:
+        raise _unknown("torchvision", name, known)
+    model = models.get_model(name, weights=None, **_without_backbone_weights(models, name))
+    shape = _VIDEO if name in models.list_models(models.video) else _IMAGE
+    return model, (torch.randn(shape),)
+
+
+def _without_backbone_weights(models: Any, name: str) -> dict[str, Any]:
+    """Segmentation and detection models would download their backbone's weights."""
+    composite = (*models.list_models(models.segmentation), *models.list_models(models.detection))
+    return {"weights_backbone": None} if name in composite else {}
+
+
+def _from_timm(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
+    timm = require("timm", "for models named timm:...")
+    known = timm.list_models()
+    if name not in known:
+        raise _unknown("timm", name, known)
+    model = timm.create_model(name, pretrained=False)
+    size = model.default_cfg.get("input_size", _IMAGE[1:])
+    return model, (torch.randn(1, *size),)
+
+
+def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:
+    folder = str(Path.cwd())
+    if folder not in sys.path:  # a console script does not look in the current folder
+        sys.path.insert(0, folder)
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise RequestError(
+            f"there is no {name!r} in {module_name!r} ({error}): write a model like {_FORMS}."
+        ) from error
+    made = factory()
+    model, example = made if isinstance(made, tuple) else (made, (torch.randn(_IMAGE),))
+    if not isinstance(model, nn.Module):
+        raise RequestError(
+            f"{module_name}:{name} returned a {type(model).__name__}: "
+            "let it return a torch.nn.Module, or one and a tuple of example inputs."
+        )
+    return model, tuple(example)
+
+
+def _unknown(source: str, name: str, known: Sequence[str]) -> RequestError:
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"see {source}'s list of models."
+    return RequestError(f"{source} has no model {name!r}: {hint}")
+
+
+def _as_shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise RequestError(f"{text!r} is no shape: write one like 1x3x224x224.")
+    return shape
