@@ -128,9 +128,7 @@ def _skipper(skip: tuple[str, ...]) -> Callable[[str], bool]:
     """Return whether a layer's name is named in ``skip``, itself or by what contains it."""
 
     def is_skipped(name: str) -> bool:
-        return any(
-            fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for pattern in skip
-        )
+        return any(fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for pattern in skip)
 
     return is_skipped
 

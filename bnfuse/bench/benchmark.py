@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnfuse.bench.environment import environment
-from bnfuse.bench.measure import CALLS_PER_BLOCK, alternating_blocks
+from bnfuse.bench.measure import alternating_blocks
 from bnfuse.bench.result import Benchmark, Timing
 from bnfuse.capture import check_request, copy_model
 from bnfuse.errors import BnfuseError, RequestError

@@ -53,9 +53,7 @@ Shapes = Annotated[
 ]
 Skip = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="NAME", help="A layer, or a pattern, to leave alone.", show_default=False
-    ),
+    typer.Option(metavar="NAME", help="A layer, or a pattern, to leave alone.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Device = Annotated[
@@ -80,7 +78,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[  # noqa: ARG001 - handled by its callback
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:

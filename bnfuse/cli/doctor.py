@@ -92,7 +92,7 @@ def _optional(name: str, remedy: str) -> Finding:
     version = _installed(name)
     try:
         importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001 - a broken package can raise anything on import
+    except Exception as error:  # a broken package can raise anything on import
         if not version:
             return Finding(name, "", remedy)
         reason = f"does not import ({error}): reinstall it with versions from constraints.txt"
@@ -113,7 +113,7 @@ def _onnxruntime(cpu: str, gpu: str) -> Finding:
         return Finding(name, "", "pip install 'bnfuse[cpu]', or 'bnfuse[gpu]' for NVIDIA GPUs")
     try:
         providers = importlib.import_module(name).get_available_providers()
-    except Exception as error:  # noqa: BLE001 - a broken package can raise anything on import
+    except Exception as error:  # a broken package can raise anything on import
         remedy = f"does not work ({error}): pip install --force-reinstall it"
         return Finding(name, cpu or gpu, remedy, is_conflict=True)
     return Finding(name, f"{cpu or gpu}: {', '.join(providers)}")

@@ -125,7 +125,9 @@ def write_onnx(
         save_checked(proto, temporary)
         outcome = None
         if verify:
-            outcome = replace(_verified(unfused, temporary, call, is_dynamic), candidate=target.name)
+            outcome = replace(
+                _verified(unfused, temporary, call, is_dynamic), candidate=target.name
+            )
             outcome.raise_if_failed()
     nodes = dict(Counter(node.op_type for node in proto.graph.node).most_common())
     return OnnxExport(target, outcome, is_dynamic, nodes, made)

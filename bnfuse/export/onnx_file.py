@@ -33,7 +33,7 @@ def converted(optimized: nn.Module, call: Arguments, dynamic_batch: bool) -> tup
     if dynamic_batch:
         try:
             return _convert(optimized, call, _batch_axes(optimized, call)), True
-        except Exception:  # noqa: BLE001 - whatever stands in the way, the fixed size may still do
+        except Exception:  # whatever stands in the way, the fixed size may still do
             logging.getLogger(__name__).info("batch size is fixed by the model", exc_info=True)
     try:
         return _convert(optimized, call, None), False

@@ -27,6 +27,4 @@ def is_hooked(module: nn.Module) -> bool:
     >>> is_hooked(layer)
     True
     """
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
-    )
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)

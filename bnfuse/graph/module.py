@@ -58,7 +58,7 @@ class OptimizedModule(fx.GraphModule):
         graph = fx.Graph()
         graph._tracer_cls = self._graph._tracer_cls
         result = graph.graph_copy(self._graph, val_map={}, return_output_node=True)
-        assert result is not None  # noqa: S101 - every graph here ends in an output node
+        assert result is not None  # every graph here ends in an output node
         output, original = result
         graph.output(output, type_expr=original.type)
         return OptimizedModule(carrier, graph, type(self).__name__)

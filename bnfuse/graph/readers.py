@@ -10,18 +10,28 @@ if TYPE_CHECKING:
 
 # What these return depends on the shape, dtype and device of a value, never on its elements.
 _METADATA_METHODS = frozenset(
-    {"size", "dim", "ndimension", "numel", "nelement", "is_contiguous", "is_floating_point", "stride"}
+    {
+        "size",
+        "dim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "is_contiguous",
+        "is_floating_point",
+        "stride",
+    }
 )
 _METADATA_ATTRIBUTES = frozenset(
     {"shape", "ndim", "dtype", "device", "layout", "is_cuda", "itemsize", "requires_grad"}
 )
 _STORE_OPERATORS = frozenset(
-    getattr(operator, name)
-    for name in (
-        "iadd iand iconcat ifloordiv ilshift imatmul imod imul ior ipow irshift isub itruediv ixor "
-        "setitem delitem"
-    ).split()
-)
+    {
+        operator.iadd, operator.iand, operator.iconcat, operator.ifloordiv, operator.ilshift,
+        operator.imatmul, operator.imod, operator.imul, operator.ior, operator.ipow,
+        operator.irshift, operator.isub, operator.itruediv, operator.ixor, operator.setitem,
+        operator.delitem,
+    }
+)  # fmt: skip
 
 
 def reads_metadata_only(reader: fx.Node) -> bool:

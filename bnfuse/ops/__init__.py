@@ -1,4 +1,4 @@
-"""What the nodes of a graph mean: one row per operation, every spelling of it, one canonical form."""
+"""What the nodes of a graph mean: one row per operation, with every spelling of it."""
 
 from bnfuse.ops.calls import Call, layer_name, read_call
 from bnfuse.ops.linear import absorb_after, output_channels, rank_with_channels_on_axis_1

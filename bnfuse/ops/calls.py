@@ -138,4 +138,3 @@ def layer_name(node: fx.Node) -> str:
         entry = list(stack.values())[-1]
         return str(entry[0])
     return node.name
-

@@ -38,7 +38,7 @@ _REASONS = (
     ),
     Reason(
         "batch-statistics",
-        "{name} keeps no running statistics, so that it uses those of each batch, in eval mode too.",
+        "{name} keeps no running statistics and uses those of each batch, in eval mode too.",
         "Train it with track_running_stats=True.",
     ),
     Reason(
@@ -104,7 +104,7 @@ _REASONS = (
     ),
     Reason(
         "check-failed",
-        "the optimized model failed its check against the unfused one, so that nothing was changed: "
+        "the optimized model failed its check against the unfused one, so nothing was changed: "
         "{facts}.",
         "Please report the model: this is a defect in bnfuse.",
     ),

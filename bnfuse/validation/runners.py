@@ -98,7 +98,7 @@ def make_reference(model: nn.Module, place: torch.device, example: Arguments) ->
     doubled = _cast_runner(model, place, torch.float64)
     try:
         doubled(example)
-    except Exception:  # noqa: BLE001 - the model forces a precision; whatever it raises says so
+    except Exception:  # the model forces a precision; whatever it raises says so
         return Reference(
             "unfused model in its own precision", unfused, _nudged(unfused, ulp), 1.0, ulp
         )
