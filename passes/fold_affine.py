@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from bnfuse.affine import Affine, round_once
-from bnfuse.graph import assume_rank, proven_rank, value_readers
+from bnfuse.graph import add_guard, assume_rank, proven_rank, value_readers
 from bnfuse.ops import (
     Call,
     Kind,
@@ -211,7 +211,7 @@ def _guard_rank(program: Program, match: Match) -> None:
     linear = match.linear
     rank = rank_with_channels_on_axis_1(linear)
     with program.graph.inserting_before(linear.node):
-        guard = program.graph.call_function(assume_rank, (linear.input, rank, match.name))
+        guard = add_guard(program.graph, assume_rank, linear.input, rank, match.name)
     linear.node.replace_input_with(linear.input, guard)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
-from bnfuse.graph.guards import assume_default
+from bnfuse.graph.guards import add_guard, assume_default
 from bnfuse.graph.hooks import is_hooked
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ class ModelTracer(fx.Tracer):
         if parameter.default is inspect.Parameter.empty:
             return self.create_proxy("placeholder", parameter.name, (), {})
         given = self.create_proxy("placeholder", parameter.name, (parameter.default,), {})
-        self.create_proxy(
-            "call_function", assume_default, (given, parameter.default, parameter.name), {}
-        )
+        add_guard(self.graph, assume_default, given.node, parameter.default, parameter.name)
         return parameter.default
 
     def create_arg(self, a: Any) -> Any:

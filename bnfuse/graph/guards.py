@@ -6,7 +6,7 @@ They return their input, cost a fraction of a microsecond, and vanish under ``to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx.node import has_side_effect
@@ -14,7 +14,9 @@ from torch.fx.node import has_side_effect
 from bnfuse.errors import AssumptionError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Callable
+
+    from torch import Tensor, fx
 
 
 def assume_rank(value: Tensor, rank: int, site: str) -> Tensor:
@@ -55,5 +57,14 @@ def assume_default(value: object, default: object, name: str) -> None:
 
 has_side_effect(assume_rank)
 has_side_effect(assume_default)
-torch.fx.wrap("assume_rank")
-torch.fx.wrap("assume_default")
+
+
+def add_guard(graph: fx.Graph, guard: Callable[..., Any], *args: Any) -> fx.Node:
+    """Put a call of a guard into a graph, at its insertion point, and return the node.
+
+    The note makes the generated source say that the guard is a leaf, so that a tracer that reads
+    the source keeps the call instead of running it.
+    """
+    node = graph.call_function(guard, args)
+    node.meta["is_wrapped"] = True
+    return node

@@ -1,0 +1,76 @@
+"""What a graph proves about ranks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import fx, nn
+
+from bnfuse.graph import Program, proven_rank
+
+
+def rank_of_output(model: nn.Module) -> int | None:
+    """Trace a model and return what is proven about its output."""
+    program = Program(model, fx.Tracer().trace(model))
+    output = next(reversed(program.graph.nodes))
+    value = output.args[0]
+    assert isinstance(value, fx.Node)
+    return proven_rank(program, value)
+
+
+@pytest.mark.parametrize(
+    ("layers", "rank"),
+    [
+        ((nn.Flatten(), nn.Linear(2, 2)), 2),
+        ((nn.Flatten(1), nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2)), 2),
+        ((nn.Flatten(0),), None),
+        ((nn.Flatten(1, 2),), None),
+        ((nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1), nn.MaxPool2d(2)), 4),
+        ((nn.BatchNorm3d(2), nn.Dropout3d()), 5),
+        ((nn.BatchNorm1d(2),), None),
+        ((nn.Conv2d(2, 2, 1),), None),
+        ((nn.BatchNorm2d(2), nn.PixelShuffle(1)), None),
+        ((nn.BatchNorm2d(2), nn.Unflatten(1, (1, 2))), None),
+    ],
+    ids=str,
+)
+def test_by_layers(layers: tuple[nn.Module, ...], rank: int | None) -> None:
+    assert rank_of_output(nn.Sequential(*layers)) == rank
+
+
+class Flattening(nn.Module):
+    """``torch.flatten`` with the given arguments, by function or method."""
+
+    def __init__(self, *args: int, method: bool = False) -> None:
+        super().__init__()
+        self.args, self.method = args, method
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(*self.args) if self.method else torch.flatten(x, *self.args)
+
+
+@pytest.mark.parametrize("method", [True, False])
+@pytest.mark.parametrize(
+    ("args", "rank"), [((1,), 2), ((1, -1), 2), ((), None), ((0, 1), None), ((2,), None)]
+)
+def test_by_flatten(args: tuple[int, ...], rank: int | None, method: bool) -> None:
+    assert rank_of_output(Flattening(*args, method=method)) == rank
+
+
+def test_a_hook_may_change_the_rank() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.ReLU())
+    model[1].register_forward_hook(lambda _m, _a, out: out[None])
+    assert rank_of_output(model) is None
+
+
+@pytest.mark.parametrize("asserted", [True, False])
+def test_by_the_model_s_own_assertion(asserted: bool) -> None:
+    class Asserting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x.relu()
+            test = y.dim() == 3
+            if asserted:
+                torch._assert(test, "three dimensions")
+            return torch.relu(y)
+
+    assert rank_of_output(Asserting()) == (3 if asserted else None)

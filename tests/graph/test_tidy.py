@@ -1,0 +1,36 @@
+"""What the assembled module still holds."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import bnfuse
+from tests.support import noise, ready
+
+
+class Unused(nn.Module):
+    """Has a layer and a tensor that forward does not use, and a layer inside a hooked block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.auxiliary = nn.Conv2d(3, 3, 1), nn.Sequential(nn.Linear(5, 5), nn.ReLU())
+        self.block = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+        self.block.register_forward_hook(lambda _m, _a, out: out + 1)
+        self.spare = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(self.conv(x))  # type: ignore[no-any-return]  # a module returns anything
+
+
+def test_unread_tensors_go_and_what_runs_stays_whole() -> None:
+    model = ready(Unused())
+    fused = bnfuse.optimize(model)
+    assert isinstance(fused.get_submodule("auxiliary.0"), nn.Identity)
+    assert isinstance(fused.get_submodule("auxiliary.1"), nn.ReLU)
+    assert fused.spare is None
+    keys = [key for key in model.state_dict() if not key.startswith(("auxiliary", "spare"))]
+    assert list(fused.state_dict()) == keys
+    assert torch.equal(fused(noise(1, 3, 2, 2)), model(noise(1, 3, 2, 2)))
+    row = bnfuse.report(fused).kept[0]
+    assert (row.name, row.reason) == ("block.1", "inside-opaque-call")
