@@ -125,8 +125,8 @@ def randomize_statistics(model: nn.Module, seed: int = 0) -> nn.Module:
                 tensor = getattr(module, name, None)
                 if isinstance(tensor, torch.Tensor):
                     tensor.copy_(torch.randn(tensor.shape, generator=generator))
-            variance = module.running_var
-            variance.copy_(torch.rand(variance.shape, generator=generator) * 1.5 + 0.5)  # type: ignore[operator, union-attr, arg-type]  # a tensor, asked above
+            variance = module.get_buffer("running_var")
+            variance.copy_(torch.rand(variance.shape, generator=generator) * 1.5 + 0.5)
     return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
     from bnfuse.report import Report
 
+M = TypeVar("M", bound=nn.Module)
 
-def ready(model: nn.Module, seed: int = 0) -> nn.Module:
+
+def ready(model: M, seed: int = 0) -> M:
     """Return the model in float64 and eval mode, with random weights and statistics."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return randomize_statistics(model, seed).double().eval()
+    randomize_statistics(model, seed)
+    return model.double().eval()
 
 
-def sequential(*layers: nn.Module) -> nn.Module:
+def sequential(*layers: nn.Module) -> nn.Sequential:
     """Return ``ready(nn.Sequential(...))``."""
     return ready(nn.Sequential(*layers))
 

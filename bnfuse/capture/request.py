@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from bnfuse.errors import RequestError
 
@@ -27,7 +28,7 @@ def check_request(model: object) -> nn.Module:
             "call model.eval() first."
         )
     for path, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if is_lazy(tensor):
             raise RequestError(
                 f"{path!r} of {name} has no values yet: run the model once on an example input."
             )

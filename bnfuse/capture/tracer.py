@@ -77,7 +77,7 @@ class ModelTracer(fx.Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         """Make a placeholder for each parameter of the forward."""
         if not is_module or concrete_args is not None:
-            return super().create_args_for_root(root_fn, is_module, concrete_args)  # type: ignore[no-any-return]  # torch leaves it unannotated
+            return super().create_args_for_root(root_fn, is_module, concrete_args)
         positional: list[Any] = [self.root]
         keywords: dict[str, Any] = {}
         for parameter in _parameters(root_fn):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from torch import fx, nn
 from torch.fx.graph_module import _format_import_block, _forward_from_src
-from torch.package import sys_importer
+from torch.package.importer import sys_importer
 
 from bnfuse.errors import BnfuseError
 from bnfuse.graph.hooks import FORWARD_HOOKS
@@ -57,10 +57,9 @@ class OptimizedModule(fx.GraphModule):
         carrier = _carrier(copy.deepcopy(state, memo))
         graph = fx.Graph()
         graph._tracer_cls = self._graph._tracer_cls
-        result = graph.graph_copy(self._graph, val_map={}, return_output_node=True)
-        assert result is not None  # every graph here ends in an output node
-        output, original = result
-        graph.output(output, type_expr=original.type)
+        copied: dict[fx.Node, fx.Node] = {}
+        for node in self._graph.nodes:
+            copied[node] = graph.node_copy(node, lambda source: copied[source])
         return OptimizedModule(carrier, graph, type(self).__name__)
 
     def __copy__(self) -> OptimizedModule:

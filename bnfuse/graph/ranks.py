@@ -92,9 +92,9 @@ def _asserted_rank(node: fx.Node) -> int | None:
 
 def _asks_rank(reader: fx.Node) -> bool:
     """Whether a node is ``value.ndim`` or ``value.dim()``."""
-    return (reader.target is getattr and reader.args[1] == "ndim") or (
-        reader.op == "call_method" and reader.target == "dim"
-    )
+    if reader.target is getattr:
+        return str(reader.args[1]) == "ndim"
+    return reader.op == "call_method" and reader.target == "dim"
 
 
 def _is_asserted(test: fx.Node) -> bool:

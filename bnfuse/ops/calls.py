@@ -27,7 +27,8 @@ class Call:
     Attributes:
         kind: What the operation is to the algebra.
         node: The node of the graph.
-        name: The qualified name of the layer, or of the layer around a function call.
+        name: The qualified name of the layer; for a function call that of the layer whose tensors
+            it reads, or whose forward makes it.
         input: The value it is applied to.
         constants: The tensors it reads: a Constant, a node where the tensor is computed in the
             graph, or None where there is none.
@@ -111,7 +112,8 @@ def _read_function(program: Program, node: fx.Node) -> Call | None:
         return None
     constants = {name: _constant(program, given.get(name)) for name in row.constants}
     options = {name: given.get(name, default) for name, default in row.options.items()}
-    return Call(row.kind, node, layer_name(node), value, constants, options, hooked=False)
+    name = _owner(constants) or layer_name(node)
+    return Call(row.kind, node, name, value, constants, options, hooked=False)
 
 
 def _bind(row: Operation, node: fx.Node) -> dict[str, Any]:
@@ -129,6 +131,12 @@ def _constant(program: Program, value: Any) -> Constant | fx.Node | None:
         if tensor is not None:
             return Constant(str(value.target), tensor)
     return value
+
+
+def _owner(constants: dict[str, Constant | fx.Node | None]) -> str:
+    """Return the layer that holds the first tensor of a call; empty where the root does."""
+    paths = [value.path for value in constants.values() if isinstance(value, Constant)]
+    return paths[0].rpartition(".")[0] if paths else ""
 
 
 def layer_name(node: fx.Node) -> str:

@@ -48,12 +48,12 @@ _REASONS = (
     ),
     Reason(
         "written-constants",
-        "the forward writes into tensors that {name} reads: {facts}.",
+        "The forward writes into tensors that {name} reads: {facts}.",
         "Move the update out of the forward.",
     ),
     Reason(
         "not-finite",
-        "the statistics of {name} give a scale or a shift that is infinite or not a number.",
+        "The statistics of {name} give a scale or a shift that is infinite or not a number.",
         "Look at its running_var and eps: the layer does not work as it is.",
     ),
     Reason(
@@ -64,12 +64,12 @@ _REASONS = (
     ),
     Reason(
         "no-linear-producer",
-        "what {name} normalizes comes from {facts}, which has no weight to fold into.",
+        "What {name} normalizes comes from {facts}, which has no weight to fold into.",
         "Nothing to do: this is a limit of bnfuse today.",
     ),
     Reason(
         "several-readers",
-        "the value that {name} normalizes, made by {facts}.",
+        "The value that {name} normalizes, made by {facts}.",
         "Nothing to do: the other readers need the value as it is.",
     ),
     Reason(
@@ -84,7 +84,7 @@ _REASONS = (
     ),
     Reason(
         "overflow",
-        "the folded weights of {facts} do not fit their dtype.",
+        "The folded weights of {facts} do not fit their dtype.",
         "Optimize the model in a wider dtype.",
     ),
     Reason(
@@ -94,7 +94,7 @@ _REASONS = (
     ),
     Reason(
         "not-captured",
-        "no graph of the model could be made: {facts}.",
+        "No graph of the model could be made: {facts}.",
         "Optimize the parts of the model that can be traced, one by one.",
     ),
     Reason(
@@ -104,7 +104,7 @@ _REASONS = (
     ),
     Reason(
         "check-failed",
-        "the optimized model failed its check against the unfused one, so nothing was changed: "
+        "The optimized model failed its check against the unfused one, so nothing was changed: "
         "{facts}.",
         "Please report the model: this is a defect in bnfuse.",
     ),
@@ -121,5 +121,4 @@ def decline(code: str, name: str, facts: str = "") -> Decline:
     'layer1.0.bn1 was named in skip.'
     """
     reason = REASONS[code]
-    why = reason.why.format(name=name, facts=facts)
-    return Decline(code, why[0].upper() + why[1:] if why[0] != name[0] else why, reason.remedy)
+    return Decline(code, reason.why.format(name=name, facts=facts), reason.remedy)

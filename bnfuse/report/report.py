@@ -72,12 +72,10 @@ class Report:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """Return the report that ``to_dict`` made the dictionary of."""
-        rows = {
-            name: tuple(Row(**row) for row in data[name])
-            for name in ("folded", "merged", "fused", "kept")
-        }
-        rest = {name: data[name] for name in ("model", "name_map", "extra_bytes")}
-        return cls(**rows, **rest)
+        fields = dict(data)
+        for name in ("folded", "merged", "fused", "kept"):
+            fields[name] = tuple(Row(**row) for row in data[name])
+        return cls(**fields)
 
     def __str__(self) -> str:
         from bnfuse.report.render import as_text

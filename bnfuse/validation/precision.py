@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,7 +19,7 @@ def full_precision() -> Iterator[None]:
     comparison measures the GPU rather than the fold.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    flags = (
+    flags: tuple[tuple[Any, str], ...] = (
         (cudnn, "allow_tf32"),
         (matmul, "allow_tf32"),
         (matmul, "allow_fp16_reduced_precision_reduction"),

@@ -50,7 +50,7 @@ def test_obstacles_are_named(model: nn.Module, obstacle: str) -> None:
 
 def test_a_forward_replaced_on_the_instance_is_not_ignored() -> None:
     model = nn.Sequential(nn.ReLU())
-    model.forward = lambda x: -x  # type: ignore[method-assign, misc, assignment]  # as users do
+    model.forward = lambda x: -x  # type: ignore[method-assign]  # as users do
     assert capture(model).obstacle == "its forward was replaced on the instance"
 
 

@@ -76,16 +76,14 @@ def test_returned_containers_keep_their_type(make: type) -> None:
 
 
 def test_buffers_are_read_by_name() -> None:
-    model = nn.Module()
-    model.register_buffer("scale", torch.ones(2))
-
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = model
+            self.inner = nn.Module()
+            self.inner.register_buffer("scale", torch.ones(2))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x * self.inner.scale
+            return x * self.inner.get_buffer("scale")
 
     graph = ModelTracer().trace(Scaled())
     assert [node.target for node in graph.nodes if node.op == "get_attr"] == ["inner.scale"]

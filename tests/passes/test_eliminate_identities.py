@@ -7,7 +7,8 @@ import torch
 from torch import fx, nn
 
 from bnfuse.graph import Program
-from bnfuse.passes import EliminateIdentities, PassReport, run_pass
+from bnfuse.passes import PassReport, run_pass
+from bnfuse.passes.eliminate_identities import EliminateIdentities
 from tests.support import noise
 
 
