@@ -6,13 +6,12 @@ import difflib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from bnfuse.capture import capture, check_request, copy_model
+from bnfuse.capture import check_request, copy_model
 from bnfuse.errors import RequestError
-from bnfuse.graph import assemble
-from bnfuse.passes import PIPELINE, run_pass
 from bnfuse.report import Report
-from bnfuse.report.inventory import Inventory
+from bnfuse.report.inventory import Inventory, summed
 from bnfuse.report.report import attach, report
+from bnfuse.rewriting import TreeRewriter
 from bnfuse.validation import verify
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from torch import nn
-
-    from bnfuse.graph import Program
 
 
 def optimize(
@@ -46,13 +43,14 @@ def optimize(
         validate: Whether to make that check.
 
     Returns:
-        A ``torch.fx.GraphModule`` called like the model, with parameters that require no gradient;
-        a plain copy of the model where no graph of it could be made. ``bnfuse.report`` tells what
-        happened to every batch norm.
+        A ``torch.fx.GraphModule`` called like the model where one graph stands for every call.
+        Otherwise a copy of the model whose largest parts that could be captured run graphs, each
+        for the calls its graph stands for, and their own Python for all others. Parameters require
+        no gradient. ``bnfuse.report`` tells what happened to every batch norm.
 
     Raises:
         RequestError: The model is no module, is in training mode, compiled, scripted or without
-            values, cannot be copied, or a name in ``skip`` matches no layer.
+            values, or a name in ``skip`` matches no layer.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)).eval()
@@ -64,20 +62,15 @@ def optimize(
     """
     copied = copy_model(check_request(model))
     skip = _as_names(skip)
-    captured = capture(copied)
-    if captured.program is None:
-        _check_skip(skip, copied, ())
-        made = Inventory.of_modules(copied).kept_whole("not-captured", captured.obstacle)
-        attach(copied, made)
-        return copied
-    optimized = _run_pipeline(captured.program, skip, previous=_previous_report(model))
+    rewriter = TreeRewriter(copied.by_reference, skipper(skip))
+    optimized = rewriter.whole(copied)
+    made = summed(type(model).__name__, rewriter.outcomes, _previous_report(model))
+    _check_skip(skip, model, made)
+    attach(optimized, made)
     if validate and example_inputs is not None:
         outcome = verify(model, optimized, example_inputs, example_kwargs)
         if not outcome.passed:
-            plain = copy_model(model)
-            made = Inventory.of_modules(plain).kept_whole("check-failed", outcome.headline)
-            attach(plain, made)
-            return plain
+            return _unfused(model, outcome.headline)
     return optimized
 
 
@@ -99,15 +92,12 @@ def explain(model: nn.Module, *, skip: Sequence[str] = ()) -> Report:
     return report(optimize(model, skip=skip))
 
 
-def _run_pipeline(program: Program, skip: tuple[str, ...], previous: Report | None) -> nn.Module:
-    """Run every pass and return the assembled module with its report."""
-    inventory = Inventory.of_program(program)
-    _check_skip(skip, program.root, inventory.names)
-    matches = _skipper(skip)
-    results = [run_pass(program, one, matches) for one in PIPELINE]
-    optimized = assemble(program)
-    attach(optimized, inventory.settled(results, previous))
-    return optimized
+def _unfused(model: nn.Module, why: str) -> nn.Module:
+    """Return a copy of the model with nothing done, since doing it went wrong."""
+    plain = copy_model(model).model
+    kept = Inventory.of_modules(plain).all_kept("check-failed", why)
+    attach(plain, summed(type(model).__name__, [kept], None))
+    return plain
 
 
 def _previous_report(model: nn.Module) -> Report | None:
@@ -124,7 +114,7 @@ def _as_names(skip: Sequence[str]) -> tuple[str, ...]:
     return tuple(skip)
 
 
-def _skipper(skip: tuple[str, ...]) -> Callable[[str], bool]:
+def skipper(skip: tuple[str, ...]) -> Callable[[str], bool]:
     """Return whether a layer's name is named in ``skip``, itself or by what contains it."""
 
     def is_skipped(name: str) -> bool:
@@ -133,11 +123,12 @@ def _skipper(skip: tuple[str, ...]) -> Callable[[str], bool]:
     return is_skipped
 
 
-def _check_skip(skip: tuple[str, ...], root: nn.Module, more: Sequence[str]) -> None:
+def _check_skip(skip: tuple[str, ...], model: nn.Module, made: Report) -> None:
     """Refuse names that match nothing, which are most likely misspelled."""
-    names = [*(name for name, _ in root.named_modules() if name), *more]
+    names = [name for name, _ in model.named_modules() if name]
+    names += [row.name for row in made.folded + made.kept]
     for pattern in skip:
-        matches = _skipper((pattern,))
+        matches = skipper((pattern,))
         if not any(matches(name) for name in names):
             close = difflib.get_close_matches(pattern, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see bnfuse.explain(model)."

@@ -71,7 +71,7 @@ def benchmark(
 def _torch_calls(model: nn.Module, call: Arguments, place: torch.device) -> Calls:
     """Return the calls that run in PyTorch, each tried once."""
     args, kwargs = call
-    eager = copy_model(model).to(place)
+    eager = copy_model(model).model.to(place)
     try:
         eager(*args, **kwargs)
     except Exception as error:
@@ -96,7 +96,7 @@ def _onnx_call(
     path = Path(onnx) if onnx is not None else folder / "model.onnx"
     if onnx is None:
         host_call = map_tensors(lambda t: t.cpu(), call)
-        export_onnx(copy_model(model).cpu(), path, *host_call, verify=False)
+        export_onnx(copy_model(model).model.cpu(), path, *host_call, verify=False)
     session = OnnxSession(path, cuda=place.type == "cuda")
     feed = session.feed(call)
     return lambda: session.time_feed(feed)

@@ -1,11 +1,17 @@
-"""Capture a model's forward as a graph, or say why that would lose something."""
+"""Capture a module's forward as a graph, or say why that would lose something."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnfuse.capture.tracer import CaptureError, ModelTracer
+from bnfuse.capture.copying import copy_tree
+from bnfuse.capture.inputs import reads_parts_and_tests_none
+from bnfuse.capture.signature import Assumptions, parameters_of
+from bnfuse.capture.state import CONSTANT_PREFIX
+from bnfuse.capture.tracer import ModelTracer
+from bnfuse.capture.watch import CaptureError
 from bnfuse.graph.program import Program
 
 if TYPE_CHECKING:
@@ -14,29 +20,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """A captured program, or the reason there is none.
+    """A captured program and the calls it stands for.
 
     Attributes:
-        program: The model and its graph, or None.
-        obstacle: What stood in the way, a clause without a full stop; empty where nothing did.
+        program: A copy of the module's tree, sharing its tensors, and the graph.
+        assumptions: Which calls the graph stands for.
     """
 
-    program: Program | None
-    obstacle: str = ""
+    program: Program
+    assumptions: Assumptions
 
 
-def capture(root: nn.Module) -> Capture:
-    """Trace the forward of ``root``, which becomes the program's module tree.
+def capture(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> Capture | str:
+    """Trace the forward of a module.
 
-    Tracing runs the model's own Python, so whatever that raises is an obstacle, never an error.
+    Args:
+        module: The module.
+        by_reference: Identities of modules that cannot be copied and stay the caller's own.
+
+    The trace runs the model's own Python on a copy of the module tree, so whatever it does or
+    raises leaves the module as it was.
+
+    Returns:
+        The capture, or what stood in the way: a clause without a full stop.
     """
-    if "forward" in vars(root):
-        return Capture(None, "its forward was replaced on the instance")
     try:
-        graph = ModelTracer().trace(root)
+        return _capture(module, by_reference)
     except CaptureError as error:
-        return Capture(None, str(error))
+        return str(error)
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
-        return Capture(None, f"tracing its forward raised {type(error).__name__}: {first_line}")
-    return Capture(Program(root, graph))
+        return f"tracing its forward raised {type(error).__name__}: {first_line}"
+
+
+def _capture(module: nn.Module, by_reference: frozenset[int]) -> Capture:
+    if "forward" in vars(module):
+        raise CaptureError("its forward was replaced on the instance")
+    root = copy_tree(module, by_reference)
+    forward = type(module).forward
+    parameters = parameters_of(forward)
+    tracer = ModelTracer(by_reference)
+    graph = tracer.capture(root, parameters)
+    program = Program(root, graph, by_reference)
+    if any(path.startswith(CONSTANT_PREFIX) for path in program.written):
+        raise CaptureError("its forward makes a tensor and then writes into it")
+    if reads_parts_and_tests_none(graph, forward):
+        raise CaptureError("its forward tests whether a part of an input is None")
+    signature = inspect.signature(forward)
+    signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+    return Capture(program, Assumptions(signature, parameters, frozenset(tracer.tensors)))
+

@@ -3,41 +3,99 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from bnfuse.errors import RequestError
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TABLES = ("_parameters", "_buffers", "_modules")
 
 
-def copy_model(model: nn.Module) -> nn.Module:
-    """Return an independent copy of ``model`` whose parameters require no gradient.
+@dataclass(frozen=True, slots=True)
+class ModelCopy:
+    """A copy of a model.
+
+    Attributes:
+        model: The copy.
+        by_reference: Identities of modules that refuse to be copied: the caller's own, never to
+            be changed.
+    """
+
+    model: nn.Module
+    by_reference: frozenset[int] = frozenset()
+
+
+def copy_model(model: nn.Module) -> ModelCopy:
+    """Copy a model; the copy's parameters require no gradient.
 
     Tensors that are results of differentiable operations, such as the ``weight`` that the old
     ``torch.nn.utils.weight_norm`` leaves behind, refuse to be deep-copied; they are copied by
-    value.
-
-    Raises:
-        RequestError: Some part of the model cannot be copied.
+    value. An attribute that refuses, such as a lock, is shared, and so is a module that does.
 
     >>> original = nn.Linear(2, 2)
-    >>> copied = copy_model(original)
+    >>> copied = copy_model(original).model
     >>> copied.weight.data_ptr() == original.weight.data_ptr(), copied.weight.requires_grad
     (False, False)
     """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
+    memo = {id(t): t.detach().clone() for t in _attribute_tensors(model) if not t.is_leaf}
+    kept = dict(memo)  # deepcopy adds to the memo it is given
     try:
-        copied = copy.deepcopy(model, memo)
-    except Exception as error:
-        raise RequestError(
-            f"{type(model).__name__} cannot be copied ({error}), and optimize never changes the "
-            "model it is given: give the part that refuses a __deepcopy__."
-        ) from error
-    for parameter in copied.parameters():
-        parameter.requires_grad_(False)
-    return copied
+        copied, by_reference = copy.deepcopy(model, memo), frozenset[int]()
+    except Exception:
+        refusing = dict(_refusing(model))
+        by_reference = frozenset(k for k, v in refusing.items() if isinstance(v, nn.Module))
+        copied = copy.deepcopy(model, {**kept, **refusing})
+    for module in copied.modules():
+        if id(module) not in by_reference:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
+    return ModelCopy(copied, by_reference)
+
+
+def copy_tree(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> nn.Module:
+    """Copy a module's tree and attributes, but share its parameters and buffers.
+
+    Args:
+        module: The module, itself a copy that ``copy_model`` made.
+        by_reference: What that copy has by reference.
+    """
+    memo: dict[int, Any] = {id(t): t for t in [*module.parameters(), *module.buffers()]}
+    kept = dict(memo)
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception:
+        refusing = dict(_refusing(module))
+        own = {id(m): m for m in module.modules() if id(m) in by_reference}
+        return copy.deepcopy(module, {**kept, **refusing, **own})
+
+
+def _attribute_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield tensors that modules hold as plain attributes."""
+    for module in model.modules():
+        yield from (v for v in vars(module).values() if isinstance(v, torch.Tensor))
+
+
+def _refusing(model: nn.Module) -> Iterator[tuple[int, Any]]:
+    """Yield the attributes and modules that cannot be copied, by identity."""
+    for module in model.modules():
+        # Everything else in place of itself, so that only what the module itself holds is copied.
+        memo = {id(m): m for m in model.modules() if m is not module}
+        memo |= {id(t): t for t in [*module.parameters(), *module.buffers()]}
+        for name, value in vars(module).items():
+            if name not in _TABLES and not _is_copyable(value, memo):
+                yield id(value), value
+                memo[id(value)] = value
+        if not _is_copyable(module, memo):
+            yield id(module), module
+
+
+def _is_copyable(value: Any, memo: dict[int, Any]) -> bool:
+    try:
+        copy.deepcopy(value, dict(memo))
+    except Exception:
+        return False
+    return True

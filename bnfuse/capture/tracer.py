@@ -1,34 +1,44 @@
-"""A torch.fx tracer that keeps what the standard one loses."""
+"""A torch.fx tracer that keeps what the standard one loses, and notices what no graph can keep."""
 
 from __future__ import annotations
 
-import inspect
 import operator
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import torch
 from torch import fx, nn
 
-from bnfuse.graph.guards import add_guard, assume_default
+from bnfuse.capture.watch import CaptureError, Notices, called_by_torch, watching
 from bnfuse.graph.hooks import is_hooked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-_PLAIN = (type(None), bool, int, float, str)
+    from bnfuse.capture.signature import Parameter
+
+_TENSOR_METHODS = frozenset(
+    "add clone contiguous detach div flatten float mean mul permute relu reshape sigmoid softmax "
+    "squeeze sub sum tanh to transpose type_as unsqueeze view".split()
+)
 _IN_PLACE = "iadd iand ifloordiv ilshift imatmul imod imul ior ipow irshift isub itruediv ixor"
 
 
-class CaptureError(Exception):
-    """Tracing would lose something; the message says what."""
-
-
-class InPlaceProxy(fx.Proxy):
-    """A proxy that records ``x += y`` as the in-place operation it is.
+class RecordingProxy(fx.Proxy):
+    """A proxy that records ``x += y`` as the in-place operation it is, and answers isinstance.
 
     The standard proxy has no ``__iadd__``, so Python turns ``x += y`` into ``x = x + y``, and other
-    names of the same tensor keep their old values.
+    names of the same tensor keep their old values. It is also no ``torch.Tensor``, so a forward
+    that asks takes the branch for something else.
     """
+
+    @property  # type: ignore[misc]  # object has it as a plain attribute
+    def __class__(self) -> type:
+        """The type of the value, for a forward that asks; PyTorch itself sees a proxy."""
+        if called_by_torch(1):
+            return type(self)
+        tracer: ModelTracer = self.tracer  # type: ignore[assignment]  # only that one makes these
+        return tracer.type_of(self.node)
 
 
 def _recorder(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
@@ -41,16 +51,7 @@ def _recorder(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
 
 
 for _name in _IN_PLACE.split():
-    setattr(InPlaceProxy, f"__{_name}__", _recorder(_name))
-
-
-@dataclass(frozen=True, slots=True)
-class _Parameter:
-    """One parameter of the forward being traced."""
-
-    name: str
-    default: Any
-    keyword_only: bool
+    setattr(RecordingProxy, f"__{_name}__", _recorder(_name))
 
 
 class ModelTracer(fx.Tracer):
@@ -58,48 +59,63 @@ class ModelTracer(fx.Tracer):
 
     Beyond the standard tracer: buffers are read through ``get_attr`` like parameters; a module
     with hooks, or with a forward of its own on the instance, stays one call, so that its hooks
-    run; an argument with a default is captured at its default and guarded; dictionaries and data
-    classes that are returned keep their type.
+    run, and so does TorchScript; dictionaries and data classes that are returned keep their type;
+    what a graph cannot keep is noticed.
+
+    Args:
+        by_reference: Identities of modules that are the caller's own; they stay one call.
+
+    Attributes:
+        notices: What was noticed.
+        tensors: Names of inputs that the forward asked to be tensors, or told apart from others.
     """
 
     proxy_buffer_attributes = True
 
+    def __init__(self, by_reference: frozenset[int] = frozenset()) -> None:
+        super().__init__()
+        self.notices = Notices()
+        self.tensors: set[str] = set()
+        self._by_reference = by_reference
+
+    def capture(self, root: nn.Module, parameters: tuple[Parameter, ...]) -> fx.Graph:
+        """Trace the forward of ``root``, optional arguments at their defaults.
+
+        Raises:
+            CaptureError: The graph would lose something.
+            Exception: Whatever the forward raises when it is run on proxies.
+        """
+        self._parameters = parameters
+        with watching(root, self.notices):
+            return self.trace(root)
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy for a node."""
-        return InPlaceProxy(node, self)
+        return RecordingProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a call of ``m`` stays one node."""
-        return is_hooked(m) or super().is_leaf_module(m, module_qualified_name)
+        if is_hooked(m) or isinstance(m, torch.jit.ScriptModule) or id(m) in self._by_reference:
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        """Make a placeholder for each parameter of the forward."""
+        """Make a placeholder for each argument that has no default."""
         if not is_module or concrete_args is not None:
             return super().create_args_for_root(root_fn, is_module, concrete_args)
-        positional: list[Any] = [self.root]
-        keywords: dict[str, Any] = {}
-        for parameter in _parameters(root_fn):
-            value = self._argument(parameter)
-            if parameter.keyword_only:
-                keywords[parameter.name] = value
-            else:
-                positional.append(value)
+        given = [
+            self.create_proxy("placeholder", p.name, (), {})
+            for p in self._parameters
+            if p.is_required
+        ]
 
-        def call(*arguments: Any) -> Any:
-            return root_fn(*arguments, **keywords)
+        def call(root: nn.Module, *proxies: fx.Proxy) -> Any:
+            return root_fn(root, *proxies)
 
         call.__annotations__ = {}
-        return call, positional
-
-    def _argument(self, parameter: _Parameter) -> Any:
-        """Return a proxy for a required argument, the guarded default for an optional one."""
-        if parameter.default is inspect.Parameter.empty:
-            return self.create_proxy("placeholder", parameter.name, (), {})
-        given = self.create_proxy("placeholder", parameter.name, (parameter.default,), {})
-        add_guard(self.graph, assume_default, given.node, parameter.default, parameter.name)
-        return parameter.default
+        return call, [self.root, *given]
 
     def create_arg(self, a: Any) -> Any:
         """Turn a value met while tracing into an argument of a node, keeping the type of results.
@@ -115,23 +131,41 @@ class ModelTracer(fx.Tracer):
             return self.create_node("call_function", type(a), (pairs,), {})
         return super().create_arg(a)
 
+    def type_of(self, node: fx.Node) -> type:
+        """Return the type of a value, for a forward that asks.
 
-def _parameters(forward: Callable[..., Any]) -> list[_Parameter]:
-    """Return the parameters of a forward after ``self``.
+        Raises:
+            CaptureError: It cannot be told.
+        """
+        if node.op == "placeholder":
+            self.tensors.add(str(node.target))
+            return torch.Tensor
+        if _yields_tensor(self.root, node):
+            return torch.Tensor
+        raise self.notices.refuse(f"its forward asks for the type of {node.name!r}")
 
-    Raises:
-        CaptureError: It takes ``*args`` or ``**kwargs``, or has a default a graph cannot hold.
-    """
-    found: list[_Parameter] = []
-    for parameter in list(inspect.signature(forward).parameters.values())[1:]:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise CaptureError(f"its forward takes any number of arguments ({parameter})")
-        default = parameter.default
-        if default is not parameter.empty and not isinstance(default, _PLAIN):
-            raise CaptureError(f"the argument {parameter.name!r} has a default that is no literal")
-        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
-        found.append(_Parameter(parameter.name, default, keyword_only))
-    return found
+    def to_bool(self, obj: fx.Proxy) -> NoReturn:
+        """Note that the forward branches on a value."""
+        raise self.notices.refuse(f"its forward branches on the value of {obj.node.name!r}")
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Note that the forward loops over a value, other than to unpack it."""
+        try:
+            return super().iter(obj)
+        except fx.proxy.TraceError:
+            raise self.notices.refuse(f"its forward loops over {obj.node.name!r}") from None
+
+
+def _yields_tensor(root: nn.Module, node: fx.Node) -> bool:
+    """Whether the value of a node is a tensor for sure."""
+    if node.op == "get_attr":
+        return True
+    if node.op == "call_module":
+        module = root.get_submodule(str(node.target))
+        return isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._NormBase)
+    if node.op == "call_method":
+        return node.target in _TENSOR_METHODS
+    return str(getattr(node.target, "__module__", "")).startswith("torch.nn")
 
 
 def retrace(root: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
@@ -152,13 +186,17 @@ def retrace(root: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
 
 
 class _SourceTracer(ModelTracer):
-    """Traces generated source: modules stay calls, defaults stay placeholders' defaults."""
+    """Traces generated source, which has nothing left to notice."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - the signature is torch's
         """Every module is a call of its own."""
         return True
 
-    def _argument(self, parameter: _Parameter) -> Any:
-        """The guards stand in the source already."""
-        default = () if parameter.default is inspect.Parameter.empty else (parameter.default,)
-        return self.create_proxy("placeholder", parameter.name, default, {})
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Make placeholders as torch.fx does."""
+        return fx.Tracer.create_args_for_root(self, root_fn, is_module, concrete_args)
+
+
+__all__ = ["CaptureError", "ModelTracer", "RecordingProxy", "retrace"]

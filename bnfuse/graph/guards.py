@@ -37,26 +37,7 @@ def assume_rank(value: Tensor, rank: int, site: str) -> Tensor:
     return value
 
 
-def assume_default(value: object, default: object, name: str) -> None:
-    """Check that an optional argument was left at the default the graph was captured with.
-
-    Raises:
-        AssumptionError: Another value was given.
-
-    >>> assume_default(None, None, "mask")
-    """
-    same = value is default or (
-        not isinstance(value, torch.Tensor) and type(value) is type(default) and value == default
-    )
-    if not same:
-        raise AssumptionError(
-            f"the graph was captured with {name}={default!r} and this call gives another value: "
-            f"call the unfused model where {name!r} is needed."
-        )
-
-
 has_side_effect(assume_rank)
-has_side_effect(assume_default)
 
 
 def add_guard(graph: fx.Graph, guard: Callable[..., Any], *args: Any) -> fx.Node:

@@ -33,12 +33,16 @@ class Program:
     Attributes:
         root: The copied module tree; attribute paths are relative to it.
         graph: The graph of the root's forward.
+        by_reference: Identities of modules that are the caller's own, never to be changed.
         written: Paths of tensors that the forward, as it was captured, may write.
     """
 
-    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+    def __init__(
+        self, root: nn.Module, graph: fx.Graph, by_reference: frozenset[int] = frozenset()
+    ) -> None:
         self.root = root
         self.graph = graph
+        self.by_reference = by_reference
         self.written = written_constants(graph)
 
     def module(self, path: str) -> nn.Module:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import fx
 
 # What these return depends on the shape, dtype and device of a value, never on its elements.
-_METADATA_METHODS = frozenset(
+METADATA_METHODS = frozenset(
     {
         "size",
         "dim",
@@ -37,7 +37,7 @@ _STORE_OPERATORS = frozenset(
 def reads_metadata_only(reader: fx.Node) -> bool:
     """Whether a node asks only for shape, dtype or device of its first argument."""
     if reader.op == "call_method":
-        return reader.target in _METADATA_METHODS
+        return reader.target in METADATA_METHODS
     return reader.target is getattr and reader.args[1] in _METADATA_ATTRIBUTES
 
 

@@ -37,7 +37,7 @@ def _release(program: Program) -> None:
     read = {str(n.target) for n in program.graph.nodes if n.op == "get_attr"}
     run = {id(inner) for path in called for inner in program.module(path).modules()}
     for path, module in list(program.root.named_modules(remove_duplicate=False)):
-        if id(module) in run:
+        if id(module) in run or id(module) in program.by_reference:
             continue
         if path and _is_unread_leaf(module, path, read):
             _replace(program.root, path, nn.Identity())

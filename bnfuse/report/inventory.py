@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnfuse.report.reasons import Decline, decline
@@ -35,73 +36,94 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What happened in one part of a model."""
+
+    folded: tuple[Row, ...] = ()
+    kept: tuple[Row, ...] = ()
+    extra_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
-    """All batch-norm call sites of a model."""
+    """All batch-norm call sites of a model, or of a part of it.
 
-    model: str
+    Attributes:
+        sites: The call sites.
+        path: The part's path in the model, which its names start with.
+    """
+
     sites: tuple[Site, ...]
+    path: str = ""
 
     @classmethod
-    def of_program(cls, program: Program) -> Inventory:
-        """List the call sites in a graph, and the batch norms inside calls it cannot see into."""
+    def of_program(cls, program: Program, path: str = "") -> Inventory:
+        """List the call sites in a graph, and the batch norms inside TorchScript it calls."""
         sites = [site for node in program.graph.nodes for site in _sites_at(program, node)]
-        return cls(type(program.root).__name__, tuple(sites))
+        return cls(tuple(sites), path)
 
     @classmethod
-    def of_modules(cls, model: nn.Module) -> Inventory:
-        """List the batch-norm layers of a model without a graph."""
-        sites = [
-            Site(name or type(model).__name__, name)
-            for name, module in model.named_modules()
-            if isinstance(module, _BatchNorm)
-        ]
-        return cls(type(model).__name__, tuple(sites))
+    def of_modules(cls, model: nn.Module, path: str = "") -> Inventory:
+        """List the batch-norm layers of a module without a graph."""
+        layers = [(n, m) for n, m in model.named_modules() if isinstance(m, _BatchNorm)]
+        return cls(tuple(Site(name or type(m).__name__, name) for name, m in layers), path)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the layers."""
-        return tuple(site.name for site in self.sites)
-
-    def kept_whole(self, code: str, facts: str) -> Report:
-        """Return the report of a model in which nothing was done, for one reason."""
-        kept = tuple(_kept(site, decline(code, site.name, facts)) for site in self.sites)
-        return Report(self.model, kept=kept)
-
-    def settled(self, results: Sequence[PassReport], previous: Report | None) -> Report:
-        """Return the report after the passes, each call site in one list.
-
-        Args:
-            results: What each pass did, in order.
-            previous: The report of an earlier optimization, whose folds still stand.
-        """
-        folded = {
-            done.site: Row(done.name, done.site, done.into, result.by)
-            for result in results
-            for done in result.applied
-            if done.into is not None
-        }
-        reasons = {d.site: d.reason for result in results for d in result.declined}
-        reasons.update({site.site: site.reason for site in self.sites if site.reason})
-        kept = tuple(_kept(s, reasons[s.site]) for s in self.sites if s.site not in folded)
-        rows = tuple(folded[s.site] for s in self.sites if s.site in folded)
-        earlier = previous.folded if previous else ()
-        return Report(
-            self.model,
-            folded=earlier + rows,
-            kept=kept,
-            name_map={row.name: row.into for row in earlier + rows if row.into},
-            extra_bytes=(previous.extra_bytes if previous else 0)
-            + sum(done.extra_bytes for result in results for done in result.applied),
+    def all_kept(self, code: str, facts: str = "") -> Settled:
+        """Return the outcome where nothing was done, for one reason."""
+        return Settled(
+            kept=tuple(
+                self._kept(site, decline(code, self._full(site.name), facts)) for site in self.sites
+            )
         )
 
+    def settled(self, results: Sequence[PassReport]) -> Settled:
+        """Return the outcome after the passes, each call site in one list."""
+        done = {a.site: (r.by, a) for r in results for a in r.applied if a.into is not None}
+        reasons = {d.site: d.reason for r in results for d in r.declined}
+        reasons.update({s.site: s.reason for s in self.sites if s.reason})
+        folded = tuple(
+            Row(self._full(a.name), self._full(a.site), self._full(a.into or ""), by)
+            for by, a in (done[s.site] for s in self.sites if s.site in done)
+        )
+        kept = tuple(self._kept(s, reasons[s.site]) for s in self.sites if s.site not in done)
+        return Settled(folded, kept, sum(a.extra_bytes for _, a in done.values()))
 
-def _kept(site: Site, reason: Decline) -> Row:
-    facts = asdict(reason)
-    return Row(site.name, site.site, reason=facts.pop("code"), **facts)
+    def _kept(self, site: Site, reason: Decline) -> Row:
+        facts = asdict(reason)
+        code = facts.pop("code")
+        return Row(self._full(site.name), self._full(site.site), reason=code, **facts)
+
+    def _full(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path and name else self.path or name
+
+
+def not_captured(name: str, obstacle: str) -> Settled:
+    """Return the outcome of a batch norm that is called by a forward without a graph."""
+    return Inventory((Site(name, name),)).all_kept("not-captured", obstacle)
+
+
+def summed(model: str, outcomes: Sequence[Settled], previous: Report | None) -> Report:
+    """Return the report of a model from what happened in its parts.
+
+    Args:
+        model: The class name of the model.
+        outcomes: What happened in each part.
+        previous: The report of an earlier optimization, whose folds still stand.
+    """
+    folded = tuple(row for outcome in outcomes for row in outcome.folded)
+    kept = tuple(row for outcome in outcomes for row in outcome.kept)
+    extra = sum(outcome.extra_bytes for outcome in outcomes)
+    if previous is not None:
+        seen = {row.name for row in folded + kept}
+        folded = previous.folded + folded
+        kept = tuple(row for row in previous.kept if row.name not in seen) + kept
+        extra += previous.extra_bytes
+    names = {row.name: row.into for row in folded if row.into}
+    return Report(model, folded=folded, kept=kept, name_map=names, extra_bytes=extra)
 
 
 def _sites_at(program: Program, node: fx.Node) -> list[Site]:
-    """Return the batch norms called at a node or inside it."""
+    """Return the batch norm called at a node, or those inside the TorchScript it calls."""
     from bnfuse.ops import Kind, read_call
 
     call = read_call(program, node)
@@ -110,10 +132,12 @@ def _sites_at(program: Program, node: fx.Node) -> list[Site]:
     if node.op != "call_module":
         return []
     path = str(node.target)
-    sites = []
-    for inner, module in program.module(path).named_modules():
-        if isinstance(module, _BatchNorm):
-            name = f"{path}.{inner}" if inner else path
-            reason = decline("inside-opaque-call", name, path)
-            sites.append(Site(name, f"{node.name}.{inner}" if inner else node.name, reason))
-    return sites
+    module = program.module(path)
+    if not isinstance(module, torch.jit.ScriptModule):
+        return []
+    inner = [n for n, m in module.named_modules() if "BatchNorm" in str(m.original_name)]
+    return [_opaque(f"{path}.{n}", f"{node.name}.{n}", path) for n in inner]
+
+
+def _opaque(name: str, site: str, path: str) -> Site:
+    return Site(name, site, decline("inside-opaque-call", name, path))

@@ -94,13 +94,18 @@ _REASONS = (
     ),
     Reason(
         "not-captured",
-        "No graph of the model could be made: {facts}.",
-        "Optimize the parts of the model that can be traced, one by one.",
+        "{name} is called by a forward of which no graph can be made: {facts}.",
+        "Put it and the layer before it into a module of their own, such as nn.Sequential.",
     ),
     Reason(
         "inside-opaque-call",
-        "{name} is run inside {facts}, which has hooks or a forward of its own and stays one call.",
-        "Remove the hooks before optimizing.",
+        "{name} is run inside {facts}, which is TorchScript and stays one call.",
+        "Put the module it was scripted from in its place.",
+    ),
+    Reason(
+        "not-copyable",
+        "{name} is inside a module that cannot be copied, and the model itself is never changed.",
+        "Give the module that refuses a __deepcopy__.",
     ),
     Reason(
         "check-failed",

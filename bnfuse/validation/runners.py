@@ -85,7 +85,7 @@ def make_reference(model: nn.Module, place: torch.device, example: Arguments) ->
     Raises:
         RequestError: It cannot run on the example at all.
     """
-    unfused = _runner(copy_model(model).to(place))
+    unfused = _runner(copy_model(model).model.to(place))
     try:
         unfused(example)
     except Exception as error:
@@ -120,7 +120,7 @@ def _runner(module: nn.Module) -> Callable[[Arguments], Any]:
 def _cast_runner(
     model: nn.Module, place: torch.device, dtype: torch.dtype
 ) -> Callable[[Arguments], Any]:
-    run = _runner(copy_model(model).to(place, dtype))
+    run = _runner(copy_model(model).model.to(place, dtype))
     return lambda arguments: run(cast_floating(arguments, dtype))
 
 

@@ -1,0 +1,121 @@
+"""Notice, while a forward is traced, what a graph would lose.
+
+A trace runs the model's Python once and keeps the tensor operations alone. Whatever else the forward
+does would happen once, at tracing, and never again. Each such thing is noticed here and becomes an
+obstacle to capturing that forward:
+
+- it sets an attribute of a module, or changes a list, a dictionary, a set or a tensor one holds;
+- it prints;
+- it asks for a mode of PyTorch (``torch.is_grad_enabled``) or enters an autocast region;
+- it draws random numbers that no operation of the graph would draw again.
+"""
+
+from __future__ import annotations
+
+import builtins
+import random
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bnfuse.capture.state import ModuleState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import nn
+
+_MODES = (
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
+    "is_autocast_enabled",
+    "is_autocast_cpu_enabled",
+    "get_autocast_dtype",
+    "set_grad_enabled",
+)
+
+
+class CaptureError(Exception):
+    """Tracing would lose something; the message says what, as a clause."""
+
+
+class Notices(list[str]):
+    """What was noticed, in order; a forward that swallows exceptions cannot hide it."""
+
+    def refuse(self, what: str) -> CaptureError:
+        """Note an obstacle and return the error to raise."""
+        self.append(what)
+        return CaptureError(what)
+
+
+@contextmanager
+def watching(root: nn.Module, notices: Notices) -> Iterator[None]:
+    """Run a trace of ``root`` and raise if it lost something.
+
+    Raises:
+        CaptureError: Something was noticed.
+    """
+    state, before = ModuleState.of(root), _random_state()
+    with ExitStack() as stack:
+        for target, name, stand_in in _stand_ins(notices):
+            stack.enter_context(_replaced(target, name, stand_in))
+        yield
+    notices.extend(f"its forward {change}" for change in state.changes())
+    if _random_state() != before:
+        notices.append("its forward draws random numbers of its own")
+    if notices:
+        raise CaptureError(notices[0])
+
+
+def called_by_torch(depth: int) -> bool:
+    """Whether the frame ``depth`` levels above the caller's runs code of PyTorch."""
+    module = str(sys._getframe(depth + 1).f_globals.get("__name__", ""))
+    return module.partition(".")[0] == "torch"
+
+
+def _stand_ins(notices: Notices) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+    """Yield what to put in place of functions whose effect or answer a graph would not hold."""
+    autocast = torch.amp.autocast_mode.autocast
+    yield builtins, "print", _refusing(print, "prints", notices)
+    yield autocast, "__enter__", _refusing(autocast.__enter__, "enters autocast", notices)
+    for name in _MODES:
+        original, what = getattr(torch, name), f"calls torch.{name}"
+        yield torch, name, _refusing(original, what, notices, serves_torch=True)
+
+
+def _refusing(
+    original: Callable[..., Any], what: str, notices: Notices, *, serves_torch: bool = False
+) -> Callable[..., Any]:
+    """Return a stand-in that serves other threads, and PyTorch itself if told, and refuses."""
+    tracing_thread = threading.get_ident()
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != tracing_thread or (serves_torch and called_by_torch(1)):
+            return original(*args, **kwargs)
+        raise notices.refuse(f"its forward {what}")
+
+    return stand_in
+
+
+@contextmanager
+def _replaced(target: Any, name: str, stand_in: Callable[..., Any]) -> Iterator[None]:
+    original = getattr(target, name)
+    setattr(target, name, stand_in)
+    try:
+        yield
+    finally:
+        setattr(target, name, original)
+
+
+def _random_state() -> tuple[bytes, int, bytes]:
+    """Return the states of the generators a forward can draw from without leaving a node."""
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 - the generator models use
+    return (
+        torch.get_rng_state().numpy().tobytes(),
+        hash(random.getstate()),
+        repr(numpy_state).encode(),
+    )
