@@ -51,7 +51,7 @@ class Inventory:
     def of_modules(cls, model: nn.Module) -> Inventory:
         """List the batch-norm layers of a model without a graph."""
         sites = [
-            Site(name or type(model).__name__, name)
+            Site(name or type(model).__name__, name or type(model).__name__)
             for name, module in model.named_modules()
             if isinstance(module, _BatchNorm)
         ]

@@ -122,4 +122,6 @@ def decline(code: str, name: str, facts: str = "") -> Decline:
     """
     reason = REASONS[code]
     why = reason.why.format(name=name, facts=facts)
-    return Decline(code, why[0].upper() + why[1:] if why[0] != name[0] else why, reason.remedy)
+    if not reason.why.startswith("{name}"):  # names stay as they are written
+        why = why[0].upper() + why[1:]
+    return Decline(code, why, reason.remedy)
