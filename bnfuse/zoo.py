@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import pickle
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +91,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise RequestError(f"there is no file {path}: check the path.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # bytes of another kind can raise anything
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise RequestError(
-            f"{path} cannot be read as weights alone ({str(error).splitlines()[0]}): "
+            f"{path} cannot be read as weights alone ({first_line}): "
             "save the model's state_dict with torch.save."
         ) from error
     for key in ("state_dict", "model"):
@@ -162,18 +162,26 @@ def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ..
         sys.path.insert(0, folder)
     try:
         factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the module's own code runs and can raise anything
         raise RequestError(
-            f"there is no {name!r} in {module_name!r} ({error}): write a model like {_FORMS}."
+            f"there is no {name!r} in {module_name!r} ({type(error).__name__}: {error}): "
+            f"write a model like {_FORMS}."
         ) from error
-    made = factory()
-    model, example = made if isinstance(made, tuple) else (made, (torch.randn(_IMAGE),))
+    try:
+        made = factory()
+    except Exception as error:
+        raise RequestError(
+            f"{module_name}:{name} called without arguments raised {type(error).__name__} "
+            f"({error}): name a function that needs none."
+        ) from error
+    is_pair = isinstance(made, tuple) and len(made) == 2
+    model, example = made if is_pair else (made, (torch.randn(_IMAGE),))
     if not isinstance(model, nn.Module):
         raise RequestError(
             f"{module_name}:{name} returned a {type(model).__name__}: "
             "let it return a torch.nn.Module, or one and a tuple of example inputs."
         )
-    return model, tuple(example)
+    return model, tuple(example) if isinstance(example, tuple | list) else (example,)
 
 
 def _unknown(source: str, name: str, known: Sequence[str]) -> RequestError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from bnfuse.bench.environment import environment
 from bnfuse.bench.measure import alternating_blocks
 from bnfuse.bench.result import Benchmark, Timing
 from bnfuse.capture import check_request, copy_model
+from bnfuse.device import chosen_device
 from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.optimizer import optimize
 from bnfuse.validation.inputs import map_tensors
@@ -53,7 +55,9 @@ def benchmark(
         RequestError: The model is not one that ``optimize`` takes, or cannot run on the inputs.
     """
     check_request(model)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if not 0 < seconds < math.inf:
+        raise RequestError(f"seconds is {seconds}: pass how long to measure, such as 10.")
+    place = chosen_device(device)
     args = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
     call: Arguments = map_tensors(lambda t: t.to(place), (args, dict(example_kwargs or {})))
     left_out: list[Timing] = []
@@ -99,6 +103,7 @@ def _onnx_call(
         export_onnx(copy_model(model).model.cpu(), path, *host_call, verify=False)
     session = OnnxSession(path, cuda=place.type == "cuda")
     feed = session.feed(call)
+    session.time_feed(feed)  # a file that cannot run is left out before any measuring
     return lambda: session.time_feed(feed)
 
 

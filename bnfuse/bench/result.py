@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +99,16 @@ class Benchmark:
         for t in self.timings:
             low, high = t.spread
             ratio = f"{t.ratio_to(self.timings[0]):.2f}"
-            table.add_row(t.name, f"{t.median:.2f} ms", f"{low:.2f} to {high:.2f}", ratio, t.note)
+            figures = (f"{t.median:.2f} ms", f"{low:.2f} to {high:.2f}", ratio)
+            table.add_row(Text(t.name), *figures, Text(t.note))
         for t in self.left_out:
-            table.add_row(t.name, "-", "-", "-", t.note)
+            table.add_row(Text(t.name), "-", "-", "-", Text(t.note))
         return table
 
     def __str__(self) -> str:
         stream = io.StringIO()
-        console = Console(file=stream, width=110, no_color=True)
+        console = Console(file=stream, width=110, color_system=None, force_jupyter=False)
         console.print(self.as_table())
-        console.print(", ".join(f"{key} {value}" for key, value in self.environment.items()))
+        facts = ", ".join(f"{key} {value}" for key, value in self.environment.items())
+        console.print(Text(facts))
         return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())

@@ -122,8 +122,8 @@ def optimize(
         done = write_onnx(loaded.model, None, output, call, skip=skip or ())
     OUT.print(as_table(done.report, limit=20))
     if done.verification:
-        OUT.print(done.verification.headline, markup=False)
-    OUT.print(f"Wrote {output}.", markup=False)
+        OUT.print(done.verification.headline, markup=False, soft_wrap=True)
+    OUT.print(f"Wrote {output}.", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -140,7 +140,10 @@ def verify(
     with stage("Comparing"):
         candidate = file if file is not None else optimize_model(loaded.model)
         outcome = verify_model(loaded.model, candidate, loaded.example_inputs, device=device)
-    OUT.print_json(data=outcome.to_dict()) if as_json else OUT.print(str(outcome), markup=False)
+    if as_json:
+        OUT.print_json(data=outcome.to_dict())
+    else:
+        OUT.print(str(outcome), markup=False, soft_wrap=True)
     raise typer.Exit(0 if outcome.passed else 1)
 
 
@@ -167,7 +170,7 @@ def bench(
             device=device,
             on_progress=move,
         )
-    OUT.print(str(result), markup=False, highlight=False)
+    OUT.print(str(result), markup=False, highlight=False, soft_wrap=True)
     if output is not None:
         with atomic_file(output) as temporary:
             temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n")

@@ -36,13 +36,13 @@ def run(output: Path, seconds: float) -> None:
     OUT.print(as_table(report(optimized), limit=ROWS_SHOWN))
     with stage("Verifying against the unfused model in float64"):
         outcome = verify(model, optimized, inputs).raise_if_failed()
-    OUT.print(outcome.headline, markup=False)
+    OUT.print(outcome.headline, markup=False, soft_wrap=True)
     with stage("Exporting to ONNX, running the file, comparing"):
         exported = export_onnx(model, output, inputs)
     if exported.verification:
-        OUT.print(exported.verification.headline, markup=False)
+        OUT.print(exported.verification.headline, markup=False, soft_wrap=True)
     counted = ", ".join(f"{count} {name}" for name, count in exported.nodes.items())
-    OUT.print(f"Wrote {output}: {counted}.", markup=False)
+    OUT.print(f"Wrote {output}: {counted}.", markup=False, soft_wrap=True)
     with progress("Measuring latency") as move:
         result = benchmark(model, inputs, seconds=seconds, onnx=output, on_progress=move)
-    OUT.print(str(result), markup=False, highlight=False)
+    OUT.print(str(result), markup=False, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from bnfuse.bench.environment import environment
 
@@ -58,7 +59,8 @@ class Diagnosis:
         table = Table("", "found", "to mend", box=None, header_style="bold", pad_edge=False)
         for f in self.findings:
             style = "red" if f.is_conflict else None
-            table.add_row(f.what, f.found or "missing", f.remedy or _WORKS, style=style)
+            cells = (f.what, f.found or "missing", f.remedy or _WORKS)
+            table.add_row(*map(Text, cells), style=style)
         return table
 
 

@@ -17,8 +17,9 @@ ERR = Console(stderr=True)
 
 
 def error(text: str) -> None:
-    """Print an error."""
+    """Print an error on one line."""
     ERR.print("[bold red]error:[/]", end=" ")
+    text = " ".join(line.strip() for line in text.splitlines())
     ERR.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -40,6 +41,7 @@ def stage(what: str) -> Iterator[None]:
 def progress(what: str) -> Iterator[Callable[[float], None]]:
     """Show a bar; give the function that moves it to a fraction of its length."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=ERR, transient=True) as bar:
+    hidden = not ERR.is_terminal  # it would leave an empty line in a file
+    with Progress(*columns, console=ERR, transient=True, disable=hidden) as bar:
         task = bar.add_task(what, total=1.0)
         yield lambda fraction: bar.update(task, completed=fraction)

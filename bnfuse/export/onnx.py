@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bnfuse.errors import RequestError
+from bnfuse.capture import copy_model
+from bnfuse.errors import ExportError, RequestError
 from bnfuse.export.atomic import atomic_file
 from bnfuse.export.onnx_file import REPORT_KEY, converted, describe, save_checked
 from bnfuse.extras import require
@@ -120,15 +123,22 @@ def write_onnx(
         if optimized is None:
             optimized = optimize(unfused, skip=skip)
         made = report(optimized)
-        proto, is_dynamic = converted(optimized, call, dynamic_batch)
+        if obstacle := _obstacle(unfused, call):
+            raise RequestError(
+                f"{type(unfused).__name__} cannot run on the example inputs "
+                f"({type(obstacle).__name__}: {obstacle}): pass inputs that the model accepts."
+            ) from obstacle
+        is_open = dynamic_batch and not _obstacle(unfused, map_tensors(_resized, call))
+        proto, is_dynamic = converted(optimized, call, is_open)
         describe(proto, made)
         save_checked(proto, temporary)
         outcome = None
         if verify:
-            outcome = replace(
-                _verified(unfused, temporary, call, is_dynamic), candidate=target.name
-            )
-            outcome.raise_if_failed()
+            try:
+                found = _verified(unfused, temporary, call, is_dynamic)
+            except RequestError as error:  # the user knows nothing of the temporary file
+                raise ExportError(str(error).replace(str(temporary), str(target))) from error
+            outcome = replace(found, candidate=target.name).raise_if_failed()
     nodes = dict(Counter(node.op_type for node in proto.graph.node).most_common())
     return OnnxExport(target, outcome, is_dynamic, nodes, made)
 
@@ -154,7 +164,13 @@ def read_report(path: str | os.PathLike[str]) -> Report:
             f"{target} carries no report, it was not written by bnfuse: "
             "only files from bnfuse.export_onnx do."
         )
-    return Report.from_dict(json.loads(found[REPORT_KEY]))
+    try:
+        return Report.from_dict(json.loads(found[REPORT_KEY]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{target} carries a report that this version of bnfuse cannot read "
+            f"({type(error).__name__}: {error}): use the version that wrote it."
+        ) from error
 
 
 def _is_optimized(model: nn.Module) -> bool:
@@ -163,6 +179,18 @@ def _is_optimized(model: nn.Module) -> bool:
     except RequestError:
         return False
     return True
+
+
+def _obstacle(model: nn.Module, call: Arguments) -> Exception | None:
+    """Return what a call of the model raises, or None; the model is copied, not changed."""
+    args, kwargs = map_tensors(torch.clone, call)  # a forward may write its inputs
+    copied = copy_model(model)
+    try:  # graph modules print what they raise as well
+        with torch.no_grad(), torch.random.fork_rng(), redirect_stderr(io.StringIO()):
+            copied(*args, **kwargs)
+    except Exception as error:
+        return error
+    return None
 
 
 def _verified(model: nn.Module, path: Path, call: Arguments, is_dynamic: bool) -> Verification:

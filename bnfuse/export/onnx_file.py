@@ -38,10 +38,11 @@ def converted(optimized: nn.Module, call: Arguments, dynamic_batch: bool) -> tup
     try:
         return _convert(optimized, call, None), False
     except Exception as error:
-        first_line = (str(error).strip().splitlines() or [""])[0]
+        cause = error.__cause__ or error  # the exporter wraps it in advice over many lines
+        first_line = (str(cause).strip().splitlines() or [""])[0]
         raise ExportError(
             f"torch.onnx cannot convert {type(optimized).__name__} "
-            f"({type(error).__name__}: {first_line}): "
+            f"({type(cause).__name__}: {first_line}): "
             "torch.onnx.export(model, args, dynamo=True, report=True) writes the details."
         ) from error
 
@@ -59,7 +60,7 @@ def _convert(optimized: nn.Module, call: Arguments, dynamic_shapes: Any) -> Any:
             verbose=False,
         )
     if program is None:
-        raise ExportError("torch.onnx returned nothing")
+        raise RuntimeError("torch.onnx returned nothing")
     return program.model_proto
 
 
@@ -98,6 +99,10 @@ def _noted(graph: Any) -> Iterator[Any]:
         for entry in getattr(graph, name, ()):
             if not isinstance(entry, str):
                 yield entry
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        branches = [attribute.g] if attribute.HasField("g") else attribute.graphs
+        for branch in branches:
+            yield from _noted(branch)
 
 
 def save_checked(proto: Any, path: Path) -> None:
@@ -117,15 +122,15 @@ def save_checked(proto: Any, path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about its own internals from the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    """Keep the exporter's remarks about its own internals from the user's terminal.
+
+    They come from many loggers with levels of their own; what matters is raised as well.
+    """
+    before = logging.root.manager.disable
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        logging.disable(logging.CRITICAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)

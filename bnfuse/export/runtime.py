@@ -62,8 +62,7 @@ class OnnxSession:
 
     def run(self, arguments: Arguments) -> list[torch.Tensor]:
         """Run the file on the tensors among the arguments, in order."""
-        outputs = self._session.run(None, self.feed(arguments))
-        return [torch.from_numpy(output) for output in outputs]
+        return [torch.from_numpy(output) for output in self._run(self.feed(arguments))]
 
     def feed(self, arguments: Arguments) -> dict[str, Any]:
         """Return the arguments as onnxruntime takes them."""
@@ -74,9 +73,24 @@ class OnnxSession:
                 f"the file takes {len(self._inputs)} inputs ({', '.join(self._inputs)}) and "
                 f"{len(tensors)} tensors are given: pass the inputs it was exported with."
             )
-        arrays = [tensor.detach().cpu().numpy() for tensor in tensors]
+        try:
+            arrays = [tensor.detach().cpu().numpy() for tensor in tensors]
+        except TypeError as error:  # numpy has no bfloat16
+            raise RequestError(
+                f"onnxruntime cannot be given these inputs ({error}): pass them in float32."
+            ) from error
         return dict(zip(self._inputs, arrays, strict=True))
 
     def time_feed(self, feed: dict[str, Any]) -> None:
         """Run once on a prepared feed and drop the outputs."""
-        self._session.run(None, feed)
+        self._run(feed)
+
+    def _run(self, feed: dict[str, Any]) -> list[Any]:
+        try:
+            return self._session.run(None, feed)  # type: ignore[no-any-return]  # onnxruntime has no types
+        except Exception as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise RequestError(
+                f"the file cannot run on these inputs ({first_line}): "
+                "pass inputs like those it was exported with."
+            ) from error

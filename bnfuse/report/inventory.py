@@ -66,7 +66,8 @@ class Inventory:
     def of_modules(cls, model: nn.Module, path: str = "") -> Inventory:
         """List the batch-norm layers of a module without a graph."""
         layers = [(n, m) for n, m in model.named_modules() if isinstance(m, _BatchNorm)]
-        return cls(tuple(Site(name or type(m).__name__, name) for name, m in layers), path)
+        names = [name or ("" if path else type(m).__name__) for name, m in layers]
+        return cls(tuple(Site(name, name) for name in names), path)
 
     def all_kept(self, code: str, facts: str = "") -> Settled:
         """Return the outcome where nothing was done, for one reason."""

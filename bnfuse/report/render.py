@@ -41,19 +41,22 @@ def as_table(report: Report, limit: int | None = None) -> RenderableType:
     """
     table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
     table.columns[0].overflow = "fold"
-    for outcome, rows in _outcomes(report):
+    for kind, rows in _outcomes(report):
         shown = rows if limit is None else rows[:limit]
         for row in shown:
-            table.add_row(Text(_label(row)), outcome, Text(_detail(row)))
+            table.add_row(Text(_label(row)), kind, Text(_detail(row)))
         if len(shown) < len(rows):
-            table.add_row(f"... and {len(rows) - len(shown)} more", outcome, "")
-    return Group(Text(headline(report), style="bold"), table) if report.total else headline(report)
+            table.add_row(f"... and {len(rows) - len(shown)} more", kind, "")
+    outcome = Text(headline(report), style="bold")
+    return Group(outcome, table) if report.total else outcome
 
 
 def as_text(report: Report) -> str:
     """Return the report as plain text."""
     stream = io.StringIO()
-    Console(file=stream, width=_TEXT_WIDTH, no_color=True).print(as_table(report))
+    # Neither FORCE_COLOR nor a notebook may take the text away from the stream or colour it.
+    console = Console(file=stream, width=_TEXT_WIDTH, color_system=None, force_jupyter=False)
+    console.print(as_table(report))
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
 
 

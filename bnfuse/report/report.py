@@ -67,15 +67,19 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain dictionaries, lists and strings, ready for JSON."""
-        return asdict(self)
+        return asdict(
+            self,
+            dict_factory=lambda pairs: {
+                k: list(v) if isinstance(v, tuple) else v for k, v in pairs
+            },
+        )
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """Return the report that ``to_dict`` made the dictionary of."""
-        fields = dict(data)
-        for name in ("folded", "merged", "fused", "kept"):
-            fields[name] = tuple(Row(**row) for row in data[name])
-        return cls(**fields)
+        lists = ("folded", "merged", "fused", "kept")
+        rows = {name: tuple(Row(**row) for row in data[name]) for name in lists}
+        return cls(**{**data, **rows})
 
     def __str__(self) -> str:
         from bnfuse.report.render import as_text

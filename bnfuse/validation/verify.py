@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from bnfuse.device import chosen_device
 from bnfuse.validation.compare import OutputComparison
 from bnfuse.validation.inputs import input_sets, map_tensors
 from bnfuse.validation.precision import full_precision
@@ -52,7 +53,7 @@ def verify(
     >>> verify(net, net, (torch.randn(1, 3, 8, 8),)).passed
     True
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = chosen_device(device)
     with torch.no_grad(), full_precision(), torch.random.fork_rng():
         candidate = candidate_runner(fused, place)
         sets = [

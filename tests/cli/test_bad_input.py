@@ -1,0 +1,186 @@
+"""Every bad input: one sentence on stderr, exit code 1, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from typing import TYPE_CHECKING
+
+import onnx
+import pytest
+import torch
+
+from bnfuse.zoo import load_model
+from tests.cli.support import TINY, refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.support import Run
+
+
+class Attack:
+    """A pickle that runs code when it is loaded."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return eval, ("open('was-run', 'w').close()",)
+
+
+@pytest.mark.parametrize("shape", ["2x", "0x4", "axb", "-1x4", "2,4", "1.5x4", ""])
+def test_shape(run: Run, folder: Path, shape: str) -> None:
+    wanted = f"{shape!r} is no shape: write one like 1x3x224x224."
+    refused(run, folder, wanted, "optimize", TINY, "-o", "net.onnx", "--input", shape)
+
+
+@pytest.mark.parametrize("command", ["optimize", "verify", "bench"])
+def test_shape_that_does_not_fit(run: Run, folder: Path, command: str) -> None:
+    options = ["-o", "net.onnx"] if command == "optimize" else []
+    pattern = (
+        r"Sequential cannot run on the example inputs \(RuntimeError: mat1 and mat2 shapes cannot "
+        r"be multiplied \(2x5 and 4x3\)\): pass inputs that the (unfused )?model accepts\."
+    )
+    refused(run, folder, pattern, command, TINY, *options, "--input", "2x5", exact=False)
+
+
+def test_missing_weights(run: Run, folder: Path) -> None:
+    wanted = "there is no file w.pt: check the path."
+    refused(run, folder, wanted, "explain", TINY, "--weights", "w.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 not a zip", b"\x80\x02."])
+def test_corrupt_weights(run: Run, folder: Path, content: bytes) -> None:
+    (folder / "w.pt").write_bytes(content)
+    pattern = (
+        r"w\.pt cannot be read as weights alone \(.+\): "
+        r"save the model's state_dict with torch\.save\."
+    )
+    refused(run, folder, pattern, "explain", TINY, "--weights", "w.pt", exact=False)
+
+
+def test_weights_that_do_not_fit(run: Run, folder: Path) -> None:
+    torch.save(load_model("tinymodels:wide").model.state_dict(), folder / "w.pt")
+    pattern = (
+        r"w\.pt does not fit Sequential \(Error\(s\) in loading state_dict for Sequential: size "
+        r"mismatch for 0\.weight: .+\): give the weights of this very model\."
+    )
+    arguments = ("optimize", TINY, "-o", "net.onnx", "--weights", "w.pt")
+    refused(run, folder, pattern, *arguments, exact=False)
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_weights_with_code_are_refused_and_not_run(run: Run, folder: Path, how: str) -> None:
+    if how == "torch":
+        torch.save({"0.weight": Attack()}, folder / "w.pt")
+    else:
+        (folder / "w.pt").write_bytes(pickle.dumps(Attack()))
+    pattern = (
+        r"w\.pt cannot be read as weights alone \(.+\): "
+        r"save the model's state_dict with torch\.save\."
+    )
+    refused(run, folder, pattern, "explain", TINY, "--weights", "w.pt", exact=False)
+    assert not (folder / "was-run").exists()
+
+
+def test_the_attack_would_work(folder: Path) -> None:
+    pickle.loads(pickle.dumps(Attack()))
+    assert (folder / "was-run").exists()
+
+
+@pytest.mark.parametrize("module", ["onnx", "onnxscript", "onnxruntime"])
+def test_missing_package(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    wanted = (
+        f"{module} is needed to export ONNX and does not import (import of {module} halted; None "
+        "in sys.modules): pip install 'bnfuse[cpu]'."
+    )
+    refused(run, folder, wanted, "optimize", TINY, "-o", "net.onnx")
+
+
+@pytest.mark.parametrize("module", ["timm", "torchvision"])
+def test_missing_zoo(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    imported = "timm" if module == "timm" else "torchvision.models"
+    monkeypatch.setitem(sys.modules, imported, None)
+    wanted = (
+        f"{imported} is needed for models named {module}:... and does not import (import of "
+        f"{imported} halted; None in sys.modules): pip install 'bnfuse[zoo]'."
+    )
+    refused(run, folder, wanted, "explain", f"{module}:resnet18")
+
+
+@pytest.mark.parametrize(
+    ("output", "wanted"),
+    [
+        ("net.pt", "net.pt does not end in .onnx: name the file like net.onnx."),
+        (
+            "nowhere/net.onnx",
+            (
+                "nowhere/net.onnx cannot be written (No such file or directory): "
+                "choose a path in a folder that exists and is writable."
+            ),
+        ),
+        (
+            "tinymodels.py/net.onnx",
+            (
+                "tinymodels.py/net.onnx cannot be written (Not a directory): "
+                "choose a path in a folder that exists and is writable."
+            ),
+        ),
+    ],
+)
+def test_output(run: Run, folder: Path, output: str, wanted: str) -> None:
+    refused(run, folder, wanted, "optimize", TINY, "-o", output)
+
+
+@pytest.mark.parametrize("command", ["verify", "bench"])
+def test_device(run: Run, folder: Path, command: str) -> None:
+    wanted = "there is no device 'gpu': pass 'cpu' or 'cuda'."
+    refused(run, folder, wanted, command, TINY, "--device", "gpu")
+
+
+def test_seconds(run: Run, folder: Path) -> None:
+    wanted = "seconds is 0.0: pass how long to measure, such as 10."
+    refused(run, folder, wanted, "bench", TINY, "--seconds", "0")
+
+
+def test_skip(run: Run, folder: Path) -> None:
+    wanted = "skip names 'bn', and no layer is called that: see bnfuse.explain(model)."
+    refused(run, folder, wanted, "explain", TINY, "--skip", "bn")
+
+
+def test_files(run: Run, folder: Path) -> None:
+    missing = "there is no file net.onnx: check the path."
+    refused(run, folder, missing, "report", "net.onnx")
+    refused(run, folder, missing, "verify", TINY, "net.onnx")
+    (folder / "net.onnx").write_bytes(b"\xff" * 9)
+    refused(run, folder, "net.onnx is no ONNX file: DecodeError.", "report", "net.onnx")
+    pattern = r"onnxruntime cannot load net\.onnx \(.+\): export the file again\."
+    refused(run, folder, pattern, "verify", TINY, "net.onnx", exact=False)
+    onnx.save(onnx.ModelProto(), folder / "net.onnx")
+    wanted = (
+        "net.onnx carries no report, it was not written by bnfuse: only files from "
+        "bnfuse.export_onnx do."
+    )
+    refused(run, folder, wanted, "report", "net.onnx")
+    refused(
+        run,
+        folder,
+        r"verify compares .+ and got .+'net\.pt'.+",
+        "verify",
+        TINY,
+        "net.pt",
+        exact=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("optimize", TINY), ("explain",), ("nothing",), ("bench", TINY, "--seconds", "soon")],
+)
+def test_usage(run: Run, folder: Path, arguments: tuple[str, ...]) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert "Usage: " in outcome.err
+    assert "Traceback" not in outcome.err

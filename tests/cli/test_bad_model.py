@@ -1,0 +1,91 @@
+"""Every model that cannot be made: one sentence on stderr, exit code 1, no traceback."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.support import refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.support import Run
+
+FORMS = "torchvision:resnet50, timm:levit_128s or package.module:factory"
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ("resnet50", f"there is no model 'resnet50': write one like {FORMS}."),
+        ("timm:", f"there is no model 'timm:': write one like {FORMS}."),
+        (":resnet50", f"there is no model ':resnet50': write one like {FORMS}."),
+        (
+            "torchvision:resnet5",
+            "torchvision has no model 'resnet5': did you mean resnet50 or resnet152 or resnet34?",
+        ),
+        ("timm:q~q~q", "timm has no model 'q~q~q': see timm's list of models."),
+        (
+            "nowhere:model",
+            (
+                "there is no 'model' in 'nowhere' (ModuleNotFoundError: No module named "
+                f"'nowhere'): write a model like {FORMS}."
+            ),
+        ),
+        (
+            "tinymodels:absent",
+            (
+                "there is no 'absent' in 'tinymodels' (AttributeError: module 'tinymodels' has no "
+                f"attribute 'absent'): write a model like {FORMS}."
+            ),
+        ),
+        (
+            "tinymodels:number",
+            (
+                "tinymodels:number returned a int: let it return a torch.nn.Module, or one and a "
+                "tuple of example inputs."
+            ),
+        ),
+        (
+            "tinymodels:three",
+            (
+                "tinymodels:three returned a tuple: let it return a torch.nn.Module, or one and a "
+                "tuple of example inputs."
+            ),
+        ),
+        (
+            "tinymodels:failing",
+            (
+                "tinymodels:failing called without arguments raised ValueError (it is broken): "
+                "name a function that needs none."
+            ),
+        ),
+        (
+            "tinymodels:needing",
+            (
+                "tinymodels:needing called without arguments raised TypeError (needing() missing 1 "
+                "required positional argument: 'width'): name a function that needs none."
+            ),
+        ),
+        (
+            "tinymodels:training",
+            (
+                "Stubborn is in training mode, where batch norm uses the statistics of each batch: "
+                "call model.eval() first."
+            ),
+        ),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_model(run: Run, tmp_path: Path, spec: str, wanted: str) -> None:
+    refused(run, tmp_path, wanted, "optimize", spec, "-o", "net.onnx")
+
+
+@pytest.mark.parametrize("spec", ["broken:model", "..relative:model", "tinymodels.deeper:model"])
+def test_module_that_does_not_import(run: Run, folder: Path, spec: str) -> None:
+    start = re.escape(f"there is no 'model' in {spec.partition(':')[0]!r} (")
+    pattern = rf"{start}\w+: .+\): write a model like {re.escape(FORMS)}\."
+    refused(run, folder, pattern, "explain", spec, exact=False)

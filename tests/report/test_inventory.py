@@ -1,0 +1,198 @@
+"""Every batch-norm call site of a model ends in exactly one list of its report."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import bnfuse
+from bnfuse.capture import capture
+from bnfuse.passes import Applied, Declined, PassReport
+from bnfuse.report import Report, Row, decline
+from bnfuse.report.inventory import Inventory, Site
+from tests.support import noise, ready, sequential
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+class Shared(nn.Module):
+    """One batch norm called behind two layers and behind none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.bn = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.second(torch.relu(self.bn(self.first(x)))))
+        return self.bn(torch.relu(x))  # type: ignore[no-any-return]
+
+
+class Functional(nn.Module):
+    """A batch norm in a function call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.bn = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = self.bn
+        x = nn.functional.batch_norm(self.conv(x), norm.running_mean, norm.running_var)
+        return nn.functional.batch_norm(
+            x, norm.running_mean, norm.running_var, norm.weight, norm.bias
+        )
+
+
+def hooked_block() -> nn.Module:
+    """Return a model with two batch norms inside a hooked block, and one outside."""
+    block = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3))
+    block.register_forward_hook(lambda *_: None)
+    return sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), block)
+
+
+def with_training_part() -> nn.Module:
+    """Return a model one of whose batch norms is in training mode."""
+    model = sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    model.get_submodule("3").train()
+    return model
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "none": lambda: sequential(nn.Conv2d(3, 3, 1), nn.ReLU()),
+    "all folded": lambda: sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)),
+    "none folded": lambda: sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3)),
+    "a batch norm alone": lambda: ready(nn.BatchNorm2d(3)),
+    "in a row": lambda: sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)),
+    "shared": lambda: ready(Shared()),
+    "hooked block": hooked_block,
+    "one in training mode": with_training_part,
+    "sync": lambda: sequential(nn.Conv2d(3, 3, 1), nn.SyncBatchNorm(3), nn.ReLU()),
+    "no statistics": lambda: sequential(
+        nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)
+    ),
+}
+
+
+def calls_of_batch_norms(model: nn.Module, *inputs: Tensor) -> dict[str, int]:
+    """Count how often each batch norm runs in a call, by its name."""
+    counted: dict[str, int] = {}
+
+    def counter(name: str) -> Any:
+        return lambda *_: counted.update({name: counted.get(name, 0) + 1})
+
+    watched = copy.deepcopy(model)
+    for name, module in watched.named_modules():
+        if isinstance(module, _BatchNorm):
+            module.register_forward_hook(counter(name))
+    watched(*inputs)
+    return counted
+
+
+def names_in(report: Report) -> dict[str, int]:
+    """Count the rows of each batch norm over all the lists that hold call sites."""
+    names = [row.name for row in (*report.folded, *report.merged, *report.kept)]
+    return {name: names.count(name) for name in names}
+
+
+@pytest.mark.parametrize("which", sorted(set(MODELS) - {"a batch norm alone"}))
+def test_every_call_site_is_in_exactly_one_list(which: str) -> None:
+    model = MODELS[which]()
+    report = bnfuse.explain(model)
+    assert names_in(report) == calls_of_batch_norms(model, noise(2, 3, 4, 4))
+    sites = [row.site for row in (*report.folded, *report.merged, *report.kept)]
+    assert len(set(sites)) == len(sites) == report.total
+
+
+@pytest.mark.parametrize("which", sorted(MODELS))
+def test_rows_say_where_it_went_or_why_not(which: str) -> None:
+    report = bnfuse.explain(MODELS[which]())
+    for row in report.folded:
+        assert (row.into is None, row.by is None, row.reason, row.why) == (False, False, None, "")
+    for row in report.kept:
+        assert (row.into, row.by) == (None, None)
+        assert (bool(row.reason), bool(row.why), bool(row.remedy)) == (True, True, True)
+    assert report.name_map == {row.name: row.into for row in report.folded}
+
+
+def test_model_that_is_a_batch_norm_has_its_class_as_name() -> None:
+    model = ready(nn.BatchNorm2d(3))
+    assert Inventory.of_modules(model) == Inventory(
+        "BatchNorm2d", (Site("BatchNorm2d", "BatchNorm2d"),)
+    )
+    assert bnfuse.explain(model).total == 1
+
+
+def test_functional_calls_are_sites_too() -> None:
+    report = bnfuse.explain(ready(Functional()))
+    assert [row.into for row in report.folded] == ["conv", "conv"]
+    assert report.kept == ()
+
+
+def test_batch_norms_inside_an_opaque_call_are_listed_with_it() -> None:
+    report = bnfuse.explain(hooked_block())
+    assert [row.name for row in report.folded] == ["1"]
+    assert [(row.name, row.reason) for row in report.kept] == [
+        ("2.1", "inside-opaque-call"),
+        ("2.2", "inside-opaque-call"),
+    ]
+    assert report.kept[0].why == (
+        "2.1 is run inside 2, which has hooks or a forward of its own and stays one call."
+    )
+
+
+def test_modules_without_a_graph_are_all_kept_for_the_same_reason() -> None:
+    model = sequential(nn.BatchNorm2d(3), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
+    inventory = Inventory.of_modules(model)
+    assert inventory.names == ("0", "1.1")
+    report = inventory.kept_whole("not-captured", "it is a test")
+    assert (report.model, report.total, report.folded) == ("Sequential", 2, ())
+    assert [row.why for row in report.kept] == [
+        "No graph of the model could be made: it is a test."
+    ] * 2
+
+
+def test_second_optimization_keeps_the_first_ones_folds() -> None:
+    model = MODELS["in a row"]()
+    once = bnfuse.optimize(model, skip=("2",))
+    twice = bnfuse.report(bnfuse.optimize(once))
+    assert [row.name for row in bnfuse.report(once).folded] == ["1"]
+    assert names_in(twice) == {"1": 1, "2": 1}
+    assert [row.name for row in twice.folded] == ["1", "2"]
+
+
+def test_settled_reads_the_results_of_the_passes() -> None:
+    inventory = Inventory("Net", (Site("a", "a"), Site("b", "b"), Site("c", "c")))
+    results = [
+        PassReport("tidy", (Applied("id", "id", None, 0),), ()),
+        PassReport(
+            "fold",
+            (Applied("a", "a", "conv", 8),),
+            (
+                Declined("b", "b", decline("skipped", "b")),
+                Declined("c", "c", decline("not-finite", "c")),
+            ),
+        ),
+    ]
+    earlier = Report("Net", folded=(Row("z", "z", "fc", "fold"),), extra_bytes=4)
+    made = inventory.settled(results, earlier)
+    assert made.folded == (Row("z", "z", "fc", "fold"), Row("a", "a", "conv", "fold"))
+    assert [(row.name, row.reason) for row in made.kept] == [("b", "skipped"), ("c", "not-finite")]
+    assert made.name_map == {"z": "fc", "a": "conv"}
+    assert made.extra_bytes == 12
+    assert inventory.settled(results, None).extra_bytes == 8
+
+
+def test_program_and_modules_list_the_same_layers() -> None:
+    model = sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3))
+    program = capture(copy.deepcopy(model)).program
+    assert program is not None
+    assert Inventory.of_program(program).names == Inventory.of_modules(model).names == ("1", "3")
