@@ -78,13 +78,15 @@ class TreeRewriter:
         self, module: nn.Module, path: str, around: list[nn.Module], obstacle: str
     ) -> None:
         """Optimize the children of a module whose own forward stays Python."""
+        owner = path or type(module).__name__
+        if isinstance(module, _BatchNorm):
+            self.outcomes.append(not_captured(owner, obstacle))
         for name, child in list(module.named_children()):
             full = f"{path}.{name}" if path else name
             if id(child) in self._seen or is_part(child):
                 continue
             self._seen.add(id(child))
             if isinstance(child, _BatchNorm) and _is_torch_leaf(child):
-                owner = path or type(module).__name__
                 self.outcomes.append(not_captured(full, f"{owner}: {obstacle}"))
             elif id(child) in self.by_reference:
                 self.outcomes.append(Inventory.of_modules(child, full).all_kept("not-copyable"))
@@ -101,12 +103,14 @@ class TreeRewriter:
             run_pass(program, one, lambda name: self.is_skipped(prefix + name)) for one in PIPELINE
         ]
         self.outcomes.append(inventory.settled(results))
+        optimized = assemble(program)
         for node in program.graph.nodes:
             if node.op == "call_module":
-                self._inside(program.module(str(node.target)), prefix + str(node.target))
-        return assemble(program)
+                path = str(node.target)
+                self._inside(program.module(path), prefix + path, optimized)
+        return optimized
 
-    def _inside(self, module: nn.Module, path: str) -> None:
+    def _inside(self, module: nn.Module, path: str, graph: OptimizedModule) -> None:
         """Optimize a module that a graph calls as one, such as one with hooks."""
         if id(module) in self._seen or is_part(module) or _is_torch_leaf(module):
             return
@@ -114,7 +118,7 @@ class TreeRewriter:
         if id(module) in self.by_reference:
             self.outcomes.append(Inventory.of_modules(module, path).all_kept("not-copyable"))
             return
-        self._part(module, path, [], capture(module, self.by_reference))
+        self._part(module, path, [graph], capture(module, self.by_reference))
 
 
 def _is_iterable(module: nn.Module) -> bool:

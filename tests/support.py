@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 import bnfuse
+from bnfuse.capture import Capture, capture
 from bnfuse.zoo import randomize_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bnfuse.graph import Program
     from bnfuse.report import Report
 
 M = TypeVar("M", bound=nn.Module)
@@ -57,3 +59,10 @@ def optimized_checked(model: nn.Module, *inputs: Tensor, bound: float = 1e-12) -
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert relative_error(fused(*inputs), model(*inputs)) <= bound
     return bnfuse.report(fused)
+
+
+def program_of(model: nn.Module) -> Program:
+    """Capture a model of which a graph can be made."""
+    captured = capture(model)
+    assert isinstance(captured, Capture), captured
+    return captured.program

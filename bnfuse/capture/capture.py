@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnfuse.capture.copying import copy_tree
-from bnfuse.capture.inputs import reads_parts_and_tests_none
+from bnfuse.capture.inputs import noting_code, takes_inputs_apart, tests_none
 from bnfuse.capture.signature import Assumptions, parameters_of
 from bnfuse.capture.state import CONSTANT_PREFIX
 from bnfuse.capture.tracer import ModelTracer
@@ -15,6 +15,8 @@ from bnfuse.capture.watch import CaptureError
 from bnfuse.graph.program import Program
 
 if TYPE_CHECKING:
+    from types import CodeType
+
     from torch import nn
 
 
@@ -60,13 +62,21 @@ def _capture(module: nn.Module, by_reference: frozenset[int]) -> Capture:
     forward = type(module).forward
     parameters = parameters_of(forward)
     tracer = ModelTracer(by_reference)
-    graph = tracer.capture(root, parameters)
+    graph = tracer.capture(root)
     program = Program(root, graph, by_reference)
     if any(path.startswith(CONSTANT_PREFIX) for path in program.written):
         raise CaptureError("its forward makes a tensor and then writes into it")
-    if reads_parts_and_tests_none(graph, forward):
-        raise CaptureError("its forward tests whether a part of an input is None")
+    if takes_inputs_apart(graph):
+        _check_none_tests(copy_tree(module, by_reference), by_reference)
     signature = inspect.signature(forward)
     signature = signature.replace(parameters=list(signature.parameters.values())[1:])
     return Capture(program, Assumptions(signature, parameters, frozenset(tracer.tensors)))
 
+
+def _check_none_tests(root: nn.Module, by_reference: frozenset[int]) -> None:
+    """Trace once more and raise if the Python that runs has a test for None."""
+    run: set[CodeType] = set()
+    with noting_code(run):
+        ModelTracer(by_reference).capture(root)
+    if any(tests_none(code) for code in run):
+        raise CaptureError("its forward tests whether a part of an input is None")

@@ -47,12 +47,14 @@ def copy_model(model: nn.Module) -> ModelCopy:
         copied, by_reference = copy.deepcopy(model, memo), frozenset[int]()
     except Exception:
         refusing = dict(_refusing(model))
-        by_reference = frozenset(k for k, v in refusing.items() if isinstance(v, nn.Module))
+        modules = [value for value in refusing.values() if isinstance(value, nn.Module)]
+        by_reference = frozenset(id(inner) for module in modules for inner in module.modules())
         copied = copy.deepcopy(model, {**kept, **refusing})
     for module in copied.modules():
-        if id(module) not in by_reference:
-            for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(False)
+        if id(module) in by_reference or isinstance(module, torch.jit.ScriptModule):
+            continue
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
     return ModelCopy(copied, by_reference)
 
 
@@ -83,7 +85,7 @@ def _refusing(model: nn.Module) -> Iterator[tuple[int, Any]]:
     """Yield the attributes and modules that cannot be copied, by identity."""
     for module in model.modules():
         # Everything else in place of itself, so that only what the module itself holds is copied.
-        memo = {id(m): m for m in model.modules() if m is not module}
+        memo: dict[int, Any] = {id(m): m for m in model.modules() if m is not module}
         memo |= {id(t): t for t in [*module.parameters(), *module.buffers()]}
         for name, value in vars(module).items():
             if name not in _TABLES and not _is_copyable(value, memo):

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import fx, nn
 
+from bnfuse.capture.signature import parameters_of
 from bnfuse.capture.watch import CaptureError, Notices, called_by_torch, watching
 from bnfuse.graph.hooks import is_hooked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bnfuse.capture.signature import Parameter
-
 _TENSOR_METHODS = frozenset(
-    "add clone contiguous detach div flatten float mean mul permute relu reshape sigmoid softmax "
-    "squeeze sub sum tanh to transpose type_as unsqueeze view".split()
-)
+    {"add", "clone", "contiguous", "detach", "div", "flatten", "float", "mean", "mul", "permute",
+     "relu", "reshape", "sigmoid", "softmax", "squeeze", "sub", "sum", "tanh", "to", "transpose",
+     "type_as", "unsqueeze", "view"}
+)  # fmt: skip
 _IN_PLACE = "iadd iand ifloordiv ilshift imatmul imod imul ior ipow irshift isub itruediv ixor"
 
 
@@ -78,14 +78,13 @@ class ModelTracer(fx.Tracer):
         self.tensors: set[str] = set()
         self._by_reference = by_reference
 
-    def capture(self, root: nn.Module, parameters: tuple[Parameter, ...]) -> fx.Graph:
+    def capture(self, root: nn.Module) -> fx.Graph:
         """Trace the forward of ``root``, optional arguments at their defaults.
 
         Raises:
             CaptureError: The graph would lose something.
             Exception: Whatever the forward raises when it is run on proxies.
         """
-        self._parameters = parameters
         with watching(root, self.notices):
             return self.trace(root)
 
@@ -107,7 +106,7 @@ class ModelTracer(fx.Tracer):
             return super().create_args_for_root(root_fn, is_module, concrete_args)
         given = [
             self.create_proxy("placeholder", p.name, (), {})
-            for p in self._parameters
+            for p in parameters_of(root_fn)
             if p.is_required
         ]
 

@@ -1,8 +1,8 @@
 """Notice, while a forward is traced, what a graph would lose.
 
-A trace runs the model's Python once and keeps the tensor operations alone. Whatever else the forward
-does would happen once, at tracing, and never again. Each such thing is noticed here and becomes an
-obstacle to capturing that forward:
+A trace runs the model's Python once and keeps the tensor operations alone. Whatever else the
+forward does would happen once, at tracing, and never again. Each such thing is noticed here and
+becomes an obstacle to capturing that forward:
 
 - it sets an attribute of a module, or changes a list, a dictionary, a set or a tensor one holds;
 - it prints;
@@ -72,9 +72,9 @@ def watching(root: nn.Module, notices: Notices) -> Iterator[None]:
 
 
 def called_by_torch(depth: int) -> bool:
-    """Whether the frame ``depth`` levels above the caller's runs code of PyTorch."""
+    """Whether the frame ``depth`` levels above the caller's runs code of PyTorch, or of bnfuse."""
     module = str(sys._getframe(depth + 1).f_globals.get("__name__", ""))
-    return module.partition(".")[0] == "torch"
+    return module.partition(".")[0] in ("torch", "bnfuse")
 
 
 def _stand_ins(notices: Notices) -> Iterator[tuple[Any, str, Callable[..., Any]]]:

@@ -184,7 +184,7 @@ def _is_optimized(model: nn.Module) -> bool:
 def _obstacle(model: nn.Module, call: Arguments) -> Exception | None:
     """Return what a call of the model raises, or None; the model is copied, not changed."""
     args, kwargs = map_tensors(torch.clone, call)  # a forward may write its inputs
-    copied = copy_model(model)
+    copied = copy_model(model).model
     try:  # graph modules print what they raise as well
         with torch.no_grad(), torch.random.fork_rng(), redirect_stderr(io.StringIO()):
             copied(*args, **kwargs)

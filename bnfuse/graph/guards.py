@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.fx.node import has_side_effect
 
 from bnfuse.errors import AssumptionError

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import re
+import copy
 import threading
 
 import pytest
 import torch
 from torch import nn
 
+import bnfuse
 from bnfuse.capture import copy_model
-from bnfuse.errors import RequestError
+from tests.support import noise, ready, relative_error
 
 
 def test_nothing_is_shared_and_flags_stay() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval()
     model[1].train()
-    copied = copy_model(model)
+    copied = copy_model(model).model
     assert isinstance(copied, nn.Sequential)
     assert copied.get_parameter("0.weight").data_ptr() != model.get_parameter("0.weight").data_ptr()
     assert copied[1].training
@@ -30,20 +31,47 @@ def test_the_old_weight_norm_can_be_copied() -> None:
     """Its computed weight refuses ``copy.deepcopy``."""
     model = torch.nn.utils.weight_norm(nn.Linear(2, 2)).eval()
     x = torch.randn(1, 2)
-    assert torch.equal(copy_model(model)(x), model(x))
+    assert torch.equal(copy_model(model).model(x), model(x))
 
 
 def test_tied_parameters_stay_tied() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[1].weight = model[0].weight
-    copied = copy_model(model)
+    copied = copy_model(model).model
     assert isinstance(copied, nn.Sequential)
     assert copied[1].weight is copied[0].weight
 
 
-def test_what_cannot_be_copied_is_named() -> None:
-    model = nn.Linear(2, 2)
-    model.lock = threading.Lock()  # type: ignore[assignment]  # an attribute like any other
-    text = "Linear cannot be copied (cannot pickle '_thread.lock' object)"
-    with pytest.raises(RequestError, match=f"^{re.escape(text)}"):
-        copy_model(model)
+def test_an_attribute_that_refuses_is_shared() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    vars(model[0])["lock"] = threading.Lock()
+    copied = copy_model(model)
+    assert copied.by_reference == frozenset()
+    assert copied.model.get_submodule("0").lock is model[0].lock
+    assert copied.model.get_parameter("0.weight") is not model.get_parameter("0.weight")
+
+
+class Refusing(nn.Module):
+    """Refuses to be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x)
+
+    def __deepcopy__(self, memo: object) -> Refusing:
+        raise TypeError("one of a kind")
+
+
+def test_a_module_that_refuses_is_the_caller_s_own_and_stays_as_it_is() -> None:
+    model = ready(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), Refusing()))
+    before = copy.copy(vars(model[2]))
+    fused = bnfuse.optimize(model)
+    assert relative_error(fused(noise(1, 3, 4, 4)), model(noise(1, 3, 4, 4))) < 1e-12
+    assert vars(model[2]) == before
+    assert all(parameter.requires_grad for parameter in model[2].parameters())
+    report = bnfuse.report(fused)
+    assert [row.name for row in report.folded] == ["1"]
+    assert [(row.name, row.reason) for row in report.kept] == [("2.norm", "not-copyable")]

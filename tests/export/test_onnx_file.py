@@ -44,9 +44,9 @@ class Branching(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         def normalized(x: Tensor) -> Tensor:
-            return self.bn(self.fc(x))  # type: ignore[no-any-return]
+            return self.bn(self.fc(x))
 
-        return torch.cond(x.sum() > 0, normalized, torch.neg, (x,))  # type: ignore[no-any-return]
+        return torch.cond(x.sum() > 0, normalized, torch.neg, (x,))
 
 
 class NoTrace(nn.Module):

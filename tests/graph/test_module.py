@@ -32,11 +32,11 @@ class Net(nn.Module):
         self.stride = 32
         self.register_buffer("mean", torch.ones(1, 3, 1, 1))
 
-    def forward(self, x: torch.Tensor, *, twice: bool = False) -> dict[str, torch.Tensor]:
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         y = self.features(x - self.get_buffer("mean"))
         z = y
         z += 1  # changes y as well
-        return OrderedDict(y=y, z=z * (2 if twice else 1))
+        return OrderedDict(y=y, z=z * 2)
 
     def extract(self, x: torch.Tensor) -> torch.Tensor:
         return self.features(x)
@@ -110,13 +110,6 @@ def test_a_method_that_was_not_captured_says_so(model: nn.Module) -> None:
     with pytest.raises(bnfuse.BnfuseError, match="features was not captured"):
         fused.get_submodule("features")(X)
     assert not hasattr(fused, "nonsense")
-
-
-def test_an_optional_argument_is_guarded(model: nn.Module) -> None:
-    fused = bnfuse.optimize(model)
-    assert relative_error(fused(X, twice=False)["z"], model(X)["z"]) < 1e-12
-    with pytest.raises(bnfuse.AssumptionError, match="captured with twice=False"):
-        fused(X, twice=True)
 
 
 def test_it_can_be_cast_and_loaded(model: nn.Module) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from bnfuse.capture import capture
 from bnfuse.graph import Program, value_readers
+from tests.support import program_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,11 +27,9 @@ class Running(nn.Module):
         return self.run(self.w, x)
 
 
-def program_of(run: Callable[[torch.Tensor, torch.Tensor], object]) -> Program:
+def program_running(run: Callable[[torch.Tensor, torch.Tensor], object]) -> Program:
     """Capture a function of a parameter and an input."""
-    program = capture(Running(run)).program
-    assert program is not None
-    return program
+    return program_of(Running(run))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +48,7 @@ def program_of(run: Callable[[torch.Tensor, torch.Tensor], object]) -> Program:
 def test_writing_into_an_own_tensor_is_seen(
     run: Callable[[torch.Tensor, torch.Tensor], object],
 ) -> None:
-    assert program_of(run).written == {"w"}
+    assert program_running(run).written == {"w"}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +61,7 @@ def test_writing_into_an_own_tensor_is_seen(
     ],
 )
 def test_reading_is_not_writing(run: Callable[[torch.Tensor, torch.Tensor], object]) -> None:
-    assert program_of(run).written == frozenset()
+    assert program_running(run).written == frozenset()
 
 
 def test_augmented_assignment_is_recorded_as_writing() -> None:
@@ -73,11 +71,11 @@ def test_augmented_assignment_is_recorded_as_writing() -> None:
         w += x
         return w
 
-    assert program_of(run).written == {"w"}
+    assert program_running(run).written == {"w"}
 
 
 def test_readers_of_shape_and_dtype_do_not_count() -> None:
-    program = program_of(
+    program = program_running(
         lambda w, x: x.relu().to(w.dtype).view(x.shape[0], x.size(1), x.dim() - w.ndim + 1)
     )
     x = next(node for node in program.graph.nodes if node.op == "placeholder")

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
-from bnfuse.capture import capture
 from bnfuse.ops import OPERATIONS, Call, Kind, read_call
+from tests.support import program_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,7 @@ class Model(nn.Module):
 
 def calls(run: Callable[[Model, torch.Tensor], object]) -> list[Call]:
     """Capture a forward and read its calls."""
-    program = capture(Model(run).eval()).program
-    assert program is not None
+    program = program_of(Model(run).eval())
     found = [read_call(program, node) for node in program.graph.nodes]
     return [call for call in found if call is not None]
 
@@ -97,8 +96,7 @@ def test_unknown_operations_and_subclasses_are_not_read() -> None:
         """May have any forward."""
 
     model = nn.Sequential(nn.ReLU(), nn.GroupNorm(1, 2))
-    program = capture(model).program
-    assert program is not None
+    program = program_of(model)
     assert all(read_call(program, node) is None for node in program.graph.nodes)
     assert not any(Other in row.modules for row in OPERATIONS)
 
@@ -108,8 +106,7 @@ def test_a_function_is_named_by_the_layer_around_it() -> None:
         def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as in torch
             return F.batch_norm(input, self.running_mean, self.running_var)
 
-    program = capture(nn.Sequential(nn.ReLU(), Norm(2)).eval()).program
-    assert program is not None
+    program = program_of(nn.Sequential(nn.ReLU(), Norm(2)).eval())
     found = [read_call(program, node) for node in program.graph.nodes]
     assert [call.name for call in found if call] == ["1"]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from bnfuse.capture import capture
 from bnfuse.ops import Call, output_channels, rank_with_channels_on_axis_1, read_call
+from tests.support import program_of
 
 
 def call_of(layer: nn.Module) -> Call:
-    program = capture(nn.Sequential(layer)).program
-    assert program is not None
+    program = program_of(nn.Sequential(layer))
     found = [read_call(program, node) for node in program.graph.nodes]
     return next(call for call in found if call is not None)
 

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
-from bnfuse.capture import capture
 from bnfuse.graph import Program, assemble
 from bnfuse.ops import Kind, read_call, write_weights
-from tests.support import noise
+from tests.support import noise, program_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +30,7 @@ class Linear(nn.Module):
 
 def rewritten(run: Callable[[Linear, torch.Tensor], object]) -> tuple[Program, str]:
     """Give the first linear call a new weight and bias."""
-    program = capture(Linear(run)).program
-    assert program is not None
+    program = program_of(Linear(run))
     calls = [read_call(program, node) for node in program.graph.nodes]
     call = next(c for c in calls if c is not None and c.kind is Kind.LINEAR)
     return program, write_weights(program, call, noise(2, 2), noise(2, seed=2))

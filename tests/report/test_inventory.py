@@ -11,11 +11,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import bnfuse
-from bnfuse.capture import capture
 from bnfuse.passes import Applied, Declined, PassReport
 from bnfuse.report import Report, Row, decline
-from bnfuse.report.inventory import Inventory, Site
-from tests.support import noise, ready, sequential
+from bnfuse.report.inventory import Inventory, Site, summed
+from tests.support import noise, program_of, ready, sequential
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +32,7 @@ class Shared(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(self.second(torch.relu(self.bn(self.first(x)))))
-        return self.bn(torch.relu(x))  # type: ignore[no-any-return]
+        return self.bn(torch.relu(x))
 
 
 class Functional(nn.Module):
@@ -125,9 +124,7 @@ def test_rows_say_where_it_went_or_why_not(which: str) -> None:
 
 def test_model_that_is_a_batch_norm_has_its_class_as_name() -> None:
     model = ready(nn.BatchNorm2d(3))
-    assert Inventory.of_modules(model) == Inventory(
-        "BatchNorm2d", (Site("BatchNorm2d", "BatchNorm2d"),)
-    )
+    assert Inventory.of_modules(model) == Inventory((Site("BatchNorm2d", "BatchNorm2d"),))
     assert bnfuse.explain(model).total == 1
 
 
@@ -137,27 +134,31 @@ def test_functional_calls_are_sites_too() -> None:
     assert report.kept == ()
 
 
-def test_batch_norms_inside_an_opaque_call_are_listed_with_it() -> None:
+def test_batch_norms_inside_torchscript_are_listed_with_it() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).eval())
+    report = bnfuse.explain(nn.Sequential(nn.ReLU(), scripted).eval())
+    assert [(row.name, row.reason) for row in report.kept] == [("1.1", "inside-opaque-call")]
+    assert report.kept[0].why == "1.1 is run inside 1, which is TorchScript and stays one call."
+
+
+def test_names_in_a_part_start_with_its_path() -> None:
     report = bnfuse.explain(hooked_block())
-    assert [row.name for row in report.folded] == ["1"]
-    assert [(row.name, row.reason) for row in report.kept] == [
-        ("2.1", "inside-opaque-call"),
-        ("2.2", "inside-opaque-call"),
+    assert [(row.name, row.into) for row in report.folded] == [
+        ("1", "0"),
+        ("2.1", "2.0"),
+        ("2.2", "2.0"),
     ]
-    assert report.kept[0].why == (
-        "2.1 is run inside 2, which has hooks or a forward of its own and stays one call."
-    )
 
 
 def test_modules_without_a_graph_are_all_kept_for_the_same_reason() -> None:
     model = sequential(nn.BatchNorm2d(3), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
-    inventory = Inventory.of_modules(model)
-    assert inventory.names == ("0", "1.1")
-    report = inventory.kept_whole("not-captured", "it is a test")
-    assert (report.model, report.total, report.folded) == ("Sequential", 2, ())
-    assert [row.why for row in report.kept] == [
-        "No graph of the model could be made: it is a test."
-    ] * 2
+    settled = Inventory.of_modules(model, "net").all_kept("check-failed", "it is a test")
+    assert settled.folded == ()
+    assert [(row.name, row.reason) for row in settled.kept] == [
+        ("net.0", "check-failed"),
+        ("net.1.1", "check-failed"),
+    ]
+    assert settled.kept[0].why.endswith("so nothing was changed: it is a test.")
 
 
 def test_second_optimization_keeps_the_first_ones_folds() -> None:
@@ -170,7 +171,7 @@ def test_second_optimization_keeps_the_first_ones_folds() -> None:
 
 
 def test_settled_reads_the_results_of_the_passes() -> None:
-    inventory = Inventory("Net", (Site("a", "a"), Site("b", "b"), Site("c", "c")))
+    inventory = Inventory((Site("a", "a"), Site("b", "b"), Site("c", "c")))
     results = [
         PassReport("tidy", (Applied("id", "id", None, 0),), ()),
         PassReport(
@@ -183,16 +184,21 @@ def test_settled_reads_the_results_of_the_passes() -> None:
         ),
     ]
     earlier = Report("Net", folded=(Row("z", "z", "fc", "fold"),), extra_bytes=4)
-    made = inventory.settled(results, earlier)
+    settled = inventory.settled(results)
+    assert settled.extra_bytes == 8
+    made = summed("Net", [settled], earlier)
     assert made.folded == (Row("z", "z", "fc", "fold"), Row("a", "a", "conv", "fold"))
     assert [(row.name, row.reason) for row in made.kept] == [("b", "skipped"), ("c", "not-finite")]
     assert made.name_map == {"z": "fc", "a": "conv"}
     assert made.extra_bytes == 12
-    assert inventory.settled(results, None).extra_bytes == 8
+    assert summed("Net", [settled], None).extra_bytes == 8
 
 
 def test_program_and_modules_list_the_same_layers() -> None:
     model = sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3))
-    program = capture(copy.deepcopy(model)).program
-    assert program is not None
-    assert Inventory.of_program(program).names == Inventory.of_modules(model).names == ("1", "3")
+    program = program_of(copy.deepcopy(model))
+    names = [
+        [site.name for site in inventory.sites]
+        for inventory in (Inventory.of_program(program), Inventory.of_modules(model))
+    ]
+    assert names == [["1", "3"], ["1", "3"]]

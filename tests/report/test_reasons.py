@@ -22,6 +22,7 @@ CODES = {
     "mixed-dtype",
     "no-linear-producer",
     "not-captured",
+    "not-copyable",
     "not-finite",
     "other-axis",
     "overflow",
@@ -33,13 +34,13 @@ CODES = {
 
 
 def codes_given_in(source: str) -> set[str]:
-    """Return the literal codes given to ``decline`` and ``kept_whole`` in a source text."""
+    """Return the literal codes given to ``decline`` and ``all_kept`` in a source text."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and node.args:
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             first = node.args[0]
-            if name in ("decline", "kept_whole") and isinstance(first, ast.Constant):
+            if name in ("decline", "all_kept") and isinstance(first, ast.Constant):
                 found.add(str(first.value))
     return found
 
@@ -73,7 +74,7 @@ def test_every_code_is_used_and_every_used_code_exists() -> None:
 
 
 def test_the_search_for_used_codes_notices_an_unknown_one() -> None:
-    source = 'decline("no-such-code", "bn")\ninventory.kept_whole("another", facts)\nf("third")'
+    source = 'decline("no-such-code", "bn")\ninventory.all_kept("another", facts)\nf("third")'
     assert codes_given_in(source) == {"no-such-code", "another"}
 
 
@@ -98,7 +99,7 @@ def test_sentence_starts_with_the_name_as_it_is_or_a_capital(code: str, name: st
 
 def test_facts_are_not_read_as_a_format() -> None:
     assert decline("not-captured", "bn", "{0} {name}").why == (
-        "No graph of the model could be made: {0} {name}."
+        "bn is called by a forward of which no graph can be made: {0} {name}."
     )
 
 
