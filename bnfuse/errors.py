@@ -14,6 +14,14 @@ class RequestError(BnfuseError):
 class AssumptionError(BnfuseError):
     """An optimized graph was called in a way it was not captured for."""
 
+    def __init__(self, message: str, site: str) -> None:
+        super().__init__(message)
+        self.site = site  # the batch norm whose fold does not stand for the call
+
+    def __reduce__(self) -> tuple[type[AssumptionError], tuple[str, str]]:
+        """Pickle with both arguments."""
+        return type(self), (str(self), self.site)
+
 
 class VerificationError(BnfuseError):
     """An optimized model does not compute what the unfused model computes."""

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from bnfuse.capture import check_request, copy_model
-from bnfuse.errors import RequestError
+from bnfuse.errors import AssumptionError, RequestError
 from bnfuse.report import Report
 from bnfuse.report.inventory import Inventory, summed
 from bnfuse.report.report import attach, report
@@ -60,18 +60,22 @@ def optimize(
         %_0 : [num_users=1] = call_module[target=0](args = (%input_1,), kwargs = {})
         return _0
     """
-    copied = copy_model(check_request(model))
+    check_request(model)
     skip = _as_names(skip)
-    rewriter = TreeRewriter(copied.by_reference, skipper(skip))
-    optimized = rewriter.whole(copied)
-    made = summed(type(model).__name__, rewriter.outcomes, _previous_report(model))
-    _check_skip(skip, model, made)
-    attach(optimized, made)
-    if validate and example_inputs is not None:
-        outcome = verify(model, optimized, example_inputs, example_kwargs)
-        if not outcome.passed:
-            return _unfused(model, outcome.headline)
-    return optimized
+    optimized = _optimized(model, skip, frozenset())
+    if not validate or example_inputs is None:
+        return optimized
+    other_axis: frozenset[str] = frozenset()
+    while True:
+        try:
+            outcome = verify(model, optimized, example_inputs, example_kwargs)
+        except AssumptionError as error:  # the example has another rank than a fold stands for
+            if error.site in other_axis:
+                raise
+            other_axis |= {error.site}
+            optimized = _optimized(model, skip, other_axis)
+            continue
+        return optimized if outcome.passed else _unfused(model, outcome.headline)
 
 
 def explain(model: nn.Module, *, skip: Sequence[str] = ()) -> Report:
@@ -90,6 +94,17 @@ def explain(model: nn.Module, *, skip: Sequence[str] = ()) -> Report:
     'no-linear-producer'
     """
     return report(optimize(model, skip=skip))
+
+
+def _optimized(model: nn.Module, skip: tuple[str, ...], other_axis: frozenset[str]) -> nn.Module:
+    """Return the optimized copy of a model, with its report."""
+    copied = copy_model(model)
+    rewriter = TreeRewriter(copied.by_reference, skipper(skip), other_axis)
+    optimized = rewriter.whole(copied)
+    made = summed(type(model).__name__, rewriter.outcomes, _previous_report(model))
+    _check_skip(skip, model, made)
+    attach(optimized, made)
+    return optimized
 
 
 def _unfused(model: nn.Module, why: str) -> nn.Module:

@@ -119,13 +119,13 @@ def randomize_statistics(model: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
-            if not isinstance(getattr(module, "running_var", None), torch.Tensor):
+            variance = getattr(module, "running_var", None)
+            if not isinstance(variance, torch.Tensor):
                 continue
             for name in ("running_mean", "weight", "bias"):
                 tensor = getattr(module, name, None)
                 if isinstance(tensor, torch.Tensor):
                     tensor.copy_(torch.randn(tensor.shape, generator=generator))
-            variance = module.get_buffer("running_var")
             variance.copy_(torch.rand(variance.shape, generator=generator) * 1.5 + 0.5)
     return model
 

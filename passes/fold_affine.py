@@ -171,7 +171,11 @@ def _axis_obstacle(program: Program, match: Match) -> Decline | None:
     """Return why the two act on different axes, or None."""
     rank = proven_rank(program, match.norm.node)
     same_axis = rank in (None, rank_with_channels_on_axis_1(match.linear))
-    if not same_axis or _affine_of(match.norm).channels != output_channels(match.linear):
+    if (
+        not same_axis
+        or match.name in program.other_axis
+        or _affine_of(match.norm).channels != output_channels(match.linear)
+    ):
         return decline("other-axis", match.name, match.linear.name)
     return None
 

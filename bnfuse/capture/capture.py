@@ -6,8 +6,11 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch import fx, nn
+
+from bnfuse.capture.code import codes_of, noting_code, tests_none, untraceable
 from bnfuse.capture.copying import copy_tree
-from bnfuse.capture.inputs import noting_code, takes_inputs_apart, tests_none
+from bnfuse.capture.inputs import takes_inputs_apart
 from bnfuse.capture.signature import Assumptions, parameters_of
 from bnfuse.capture.state import CONSTANT_PREFIX
 from bnfuse.capture.tracer import ModelTracer
@@ -16,8 +19,6 @@ from bnfuse.graph.program import Program
 
 if TYPE_CHECKING:
     from types import CodeType
-
-    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ def capture(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> Ca
 def _capture(module: nn.Module, by_reference: frozenset[int]) -> Capture:
     if "forward" in vars(module):
         raise CaptureError("its forward was replaced on the instance")
+    if type(module).__call__ is not nn.Module.__call__ and not isinstance(module, fx.GraphModule):
+        raise CaptureError("its class overrides __call__")
+    for code in codes_of(module):
+        if what := untraceable(code):
+            raise CaptureError(f"its forward {what}")
     root = copy_tree(module, by_reference)
     forward = type(module).forward
     parameters = parameters_of(forward)

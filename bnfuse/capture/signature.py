@@ -25,27 +25,28 @@ class Parameter:
         default: Its default; meaningless where it is required.
         is_required: Whether it has none.
         is_variadic: Whether it is ``*args`` or ``**kwargs``.
+        is_keyword_only: Whether it can be given by name alone.
     """
 
     name: str
     default: Any
     is_required: bool
     is_variadic: bool = False
+    is_keyword_only: bool = False
 
 
 def parameters_of(forward: Callable[..., Any]) -> tuple[Parameter, ...]:
     """Return the parameters of an unbound forward after ``self``.
 
     Raises:
-        CaptureError: A keyword-only argument is required, or no argument is.
+        CaptureError: No argument is required.
     """
     found = []
     for p in list(inspect.signature(forward).parameters.values())[1:]:
         is_variadic = p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         is_required = p.default is p.empty and not is_variadic
-        if is_required and p.kind is p.KEYWORD_ONLY:
-            raise CaptureError(f"the argument {p.name!r} can be given by name alone")
-        found.append(Parameter(p.name, p.default, is_required, is_variadic))
+        is_keyword_only = p.kind is p.KEYWORD_ONLY
+        found.append(Parameter(p.name, p.default, is_required, is_variadic, is_keyword_only))
     if not any(p.is_required for p in found):
         raise CaptureError("no argument of its forward is required")
     return tuple(found)

@@ -35,6 +35,7 @@ class ModuleState:
             tuple(
                 (name, module, dict(vars(module)), {k: _held(v) for k, v in vars(module).items()})
                 for name, module in root.named_modules()
+                if not isinstance(module, torch.jit.ScriptModule)  # keeps caches in attributes
             )
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import fx, nn
 
+from bnfuse.capture.code import codes_of, untraceable
 from bnfuse.capture.signature import parameters_of
 from bnfuse.capture.watch import CaptureError, Notices, called_by_torch, watching
 from bnfuse.graph.hooks import is_hooked
@@ -39,6 +40,17 @@ class RecordingProxy(fx.Proxy):
             return type(self)
         tracer: ModelTracer = self.tracer  # type: ignore[assignment]  # only that one makes these
         return tracer.type_of(self.node)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse ``weight.data = ...``; PyTorch itself sets up the proxy."""
+        if not called_by_torch(1):
+            tracer: ModelTracer = self.tracer  # type: ignore[assignment]  # only that one makes these
+            raise tracer.notices.refuse(f"its forward sets {name!r} of {self.node.name!r}")
+        super().__setattr__(name, value)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Record ``x[key] = value``."""
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
 
 
 def _recorder(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
@@ -98,20 +110,32 @@ class ModelTracer(fx.Tracer):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Trace a call of a module, one made in the forward out of the model's layers included."""
+        if isinstance(m, torch.jit.ScriptModule) or is_hooked(m):
+            return super().call_module(m, forward, args, kwargs)
+        if type(m).forward is nn.Sequential.forward and m not in (self.submodule_paths or ()):
+            return forward(*args, **kwargs)
+        for code in codes_of(m):
+            if what := untraceable(code):
+                raise self.notices.refuse(f"its forward {what}")
+        return super().call_module(m, forward, args, kwargs)
+
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
         """Make a placeholder for each argument that has no default."""
         if not is_module or concrete_args is not None:
             return super().create_args_for_root(root_fn, is_module, concrete_args)
-        given = [
-            self.create_proxy("placeholder", p.name, (), {})
-            for p in parameters_of(root_fn)
-            if p.is_required
-        ]
+        required = [p for p in parameters_of(root_fn) if p.is_required]
+        given = [self.create_proxy("placeholder", p.name, (), {}) for p in required]
 
         def call(root: nn.Module, *proxies: fx.Proxy) -> Any:
-            return root_fn(root, *proxies)
+            pairs = list(zip(required, proxies, strict=True))
+            positional = [proxy for p, proxy in pairs if not p.is_keyword_only]
+            return root_fn(
+                root, *positional, **{p.name: proxy for p, proxy in pairs if p.is_keyword_only}
+            )
 
         call.__annotations__ = {}
         return call, [self.root, *given]
@@ -126,6 +150,8 @@ class ModelTracer(fx.Tracer):
                 given = {f.name: getattr(a, f.name) for f in fields(a)}
                 keywords = {k: self.create_arg(v) for k, v in given.items() if v is not None}
                 return self.create_node("call_function", type(a), (), keywords)
+            if not _is_made_of_pairs(a):
+                raise self.notices.refuse(f"its forward returns a {type(a).__name__}")
             pairs = [(key, self.create_arg(value)) for key, value in a.items()]
             return self.create_node("call_function", type(a), (pairs,), {})
         return super().create_arg(a)
@@ -153,6 +179,15 @@ class ModelTracer(fx.Tracer):
             return super().iter(obj)
         except fx.proxy.TraceError:
             raise self.notices.refuse(f"its forward loops over {obj.node.name!r}") from None
+
+
+def _is_made_of_pairs(mapping: dict[Any, Any]) -> bool:
+    """Whether a dictionary's class makes an equal one of its pairs of key and value."""
+    try:
+        made = type(mapping)(list(mapping.items()))
+    except Exception:
+        return False
+    return type(made) is type(mapping) and list(made) == list(mapping)
 
 
 def _yields_tensor(root: nn.Module, node: fx.Node) -> bool:

@@ -5,7 +5,7 @@ forward does would happen once, at tracing, and never again. Each such thing is 
 becomes an obstacle to capturing that forward:
 
 - it sets an attribute of a module, or changes a list, a dictionary, a set or a tensor one holds;
-- it prints;
+- it prints, or switches a layer between training and eval mode;
 - it asks for a mode of PyTorch (``torch.is_grad_enabled``) or enters an autocast region;
 - it draws random numbers that no operation of the graph would draw again.
 """
@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from bnfuse.capture.dimensions import rank_checks
+from bnfuse.capture.factories import factories
 from bnfuse.capture.state import ModuleState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from torch import nn
 
 _MODES = (
     "is_grad_enabled",
@@ -79,7 +80,10 @@ def called_by_torch(depth: int) -> bool:
 
 def _stand_ins(notices: Notices) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
     """Yield what to put in place of functions whose effect or answer a graph would not hold."""
+    yield from rank_checks()
+    yield from factories()
     autocast = torch.amp.autocast_mode.autocast
+    yield nn.Module, "train", _refusing(nn.Module.train, "changes the mode of a layer", notices)
     yield builtins, "print", _refusing(print, "prints", notices)
     yield autocast, "__enter__", _refusing(autocast.__enter__, "enters autocast", notices)
     for name in _MODES:
@@ -111,11 +115,12 @@ def _replaced(target: Any, name: str, stand_in: Callable[..., Any]) -> Iterator[
         setattr(target, name, original)
 
 
-def _random_state() -> tuple[bytes, int, bytes]:
+def _random_state() -> tuple[bytes, int, bytes, int]:
     """Return the states of the generators a forward can draw from without leaving a node."""
-    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 - the generator models use
+    inner = dict(np.random.get_state(legacy=False))["state"]  # noqa: NPY002 - the one models use
     return (
         torch.get_rng_state().numpy().tobytes(),
         hash(random.getstate()),
-        repr(numpy_state).encode(),
+        inner["key"].tobytes(),
+        inner["pos"],
     )

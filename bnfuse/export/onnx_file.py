@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from bnfuse.errors import ExportError
 from bnfuse.extras import require
+from bnfuse.graph.part import registered_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ def converted(optimized: nn.Module, call: Arguments, dynamic_batch: bool) -> tup
 
 def _convert(optimized: nn.Module, call: Arguments, dynamic_shapes: Any) -> Any:
     args, kwargs = call
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), registered_parts(optimized):
         program = torch.onnx.export(
             optimized,
             args,

@@ -25,18 +25,36 @@ def assume_rank(value: Tensor, rank: int, site: str) -> Tensor:
         AssumptionError: It has another rank, so that the batch norm folded at ``site`` would have
             normalized another axis than the one it was folded on.
 
+    >>> import torch
     >>> assume_rank(torch.zeros(2, 3), 2, "bn").shape
     torch.Size([2, 3])
     """
     if value.ndim != rank:
         raise AssumptionError(
             f"the batch norm {site!r} was folded for values with {rank} dimensions and this call "
-            f"has {value.ndim}: optimize with skip=({site!r},) to run such calls."
+            f"has {value.ndim}: optimize with skip=({site!r},), or with example_inputs like these, "
+            "to run such calls.",
+            site,
         )
     return value
 
 
+def check_rank(value: Tensor, ranks: tuple[int, ...]) -> None:
+    """Check the rank of a batch norm's input, as the layer itself does.
+
+    Raises:
+        ValueError: It is none of ``ranks``.
+
+    >>> import torch
+    >>> check_rank(torch.zeros(2, 3), (2, 3))
+    """
+    if value.ndim not in ranks:
+        expected = " or ".join(f"{rank}D" for rank in ranks)
+        raise ValueError(f"expected {expected} input (got {value.ndim}D input)")
+
+
 has_side_effect(assume_rank)
+has_side_effect(check_rank)
 
 
 def add_guard(graph: fx.Graph, guard: Callable[..., Any], *args: Any) -> fx.Node:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
 
 if TYPE_CHECKING:
     import inspect
+    from collections.abc import Callable, Iterator
     from types import CodeType
 
     from torch import nn
@@ -28,7 +32,9 @@ class PartForward:
     """The forward of a part of a model: its graph where that stands for the call, else its Python.
 
     The part itself stays as it was, layers, weights and all, so that whatever else reads it, calls
-    a piece of it or iterates over it finds what it would find in the unfused model.
+    a piece of it, counts its parameters or iterates over it finds what it would find in the
+    unfused model. The graph is no child of the part; it moves with it (see ``PartApply``) and is
+    given up when the part loads other weights.
 
     Args:
         part: The module.
@@ -40,8 +46,9 @@ class PartForward:
         self, part: nn.Module, optimized: OptimizedModule, assumptions: Assumptions
     ) -> None:
         self.part = part
-        self.optimized = optimized
+        self.optimized: OptimizedModule | None = optimized
         self.assumptions = assumptions
+        self.is_registered = False
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -55,28 +62,83 @@ class PartForward:
         return code
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the graph, or the part's own Python in training mode and for all other calls."""
-        if not self.part.training:
-            given = self.assumptions.graph_arguments(args, kwargs)
-            if given is not None:
-                return self.optimized(*given)
-        return type(self.part).forward(self.part, *args, **kwargs)
+        """Run the graph, or the part's own Python in training mode and for all other calls.
+
+        PyTorch's own tracers see the Python as well, since they cannot lift weights that are not
+        registered.
+        """
+        graph = self.optimized
+        if graph is None or self.part.training or self._is_traced():
+            return type(self.part).forward(self.part, *args, **kwargs)
+        given = self.assumptions.graph_arguments(args, kwargs)
+        if given is None:
+            return type(self.part).forward(self.part, *args, **kwargs)
+        return graph(*given)
+
+    def give_up(self, *_: Any) -> None:
+        """Run the part's own Python from now on: its weights are not those of the graph."""
+        self.optimized = None
+
+    def _is_traced(self) -> bool:
+        return torch.compiler.is_compiling() and not self.is_registered
 
 
-def is_part(module: nn.Module) -> bool:
-    """Whether a module already runs a graph as a part."""
-    return isinstance(vars(module).get("forward"), PartForward)
-
-
-def install(part: nn.Module, host: nn.Module, name: str, forward: PartForward) -> None:
-    """Make a module run a graph, and register the graph so that it moves with the model.
+class PartApply:
+    """Applies a function to the tensors of a part and of its graph: ``.to``, ``.half`` and others.
 
     Args:
         part: The module.
-        host: The module to register the graph in: the part, or one around it where adding a child
-            to the part would change what iterating over it yields.
-        name: The name of the graph in the host.
-        forward: The forward to install.
+        forward: Its forward.
     """
-    host.add_module(name, forward.optimized)
+
+    def __init__(self, part: nn.Module, forward: PartForward) -> None:
+        self.part = part
+        self.forward = forward
+
+    def __call__(self, function: Callable[..., Any], recurse: bool = True) -> nn.Module:
+        """Do what ``nn.Module._apply`` does, for both."""
+        if self.forward.optimized is not None and recurse:
+            self.forward.optimized._apply(function)  # type: ignore[no-untyped-call]  # torch's
+        type(self.part)._apply(self.part, function, recurse)  # type: ignore[no-untyped-call]  # torch's
+        return self.part
+
+
+def part_forward(module: nn.Module) -> PartForward | None:
+    """Return the forward of a module that runs a graph as a part, or None for any other."""
+    forward = vars(module).get("forward")
+    return forward if isinstance(forward, PartForward) else None
+
+
+def install(forward: PartForward) -> None:
+    """Make a module run a graph as a part."""
+    part = forward.part
     part.__dict__["forward"] = forward
+    part.__dict__["_apply"] = PartApply(part, forward)
+    part.register_load_state_dict_post_hook(forward.give_up)  # type: ignore[no-untyped-call]  # torch's
+
+
+@contextmanager
+def registered_parts(root: nn.Module) -> Iterator[None]:
+    """Register the graphs of all parts in ``root``, so that an exporter lifts their weights.
+
+    Where iterating over ``root`` would yield them too, they are not, and the export sees the parts'
+    own Python.
+    """
+    found: dict[int, PartForward] = {}
+    pending = [] if hasattr(type(root), "__iter__") else [root]
+    while pending:
+        for module in pending.pop().modules():
+            forward = part_forward(module)
+            if forward is not None and forward.optimized is not None and id(forward) not in found:
+                found[id(forward)] = forward
+                pending.append(forward.optimized)
+    names = {f"bnfuse_graph_{count}": forward for count, forward in enumerate(found.values())}
+    for name, forward in names.items():
+        root.add_module(name, forward.optimized)
+        forward.is_registered = True
+    try:
+        yield
+    finally:
+        for name, forward in names.items():
+            del root._modules[name]
+            forward.is_registered = False

@@ -34,12 +34,15 @@ class Program:
         root: The copied module tree; attribute paths are relative to it.
         graph: The graph of the root's forward.
         by_reference: Identities of modules that are the caller's own, never to be changed.
+        other_axis: Names of batch norms known, from an example, to normalize another axis than the
+            layer before them writes its channels on.
         written: Paths of tensors that the forward, as it was captured, may write.
     """
 
     def __init__(
         self, root: nn.Module, graph: fx.Graph, by_reference: frozenset[int] = frozenset()
     ) -> None:
+        self.other_axis: frozenset[str] = frozenset()
         self.root = root
         self.graph = graph
         self.by_reference = by_reference

@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
+from bnfuse.graph.guards import check_rank
 from bnfuse.graph.hooks import is_hooked
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ def _same_rank_input(program: Program, node: fx.Node) -> object:
 def _asserted_rank(node: fx.Node) -> int | None:
     """The rank in ``torch._assert(value.ndim == rank, ...)``, if the model asserts one."""
     for reader in node.users:
+        if reader.target is check_rank:
+            ranks = reader.args[1]
+            if isinstance(ranks, tuple) and len(ranks) == 1:
+                return int(str(ranks[0]))
         if not _asks_rank(reader):
             continue
         for test in reader.users:

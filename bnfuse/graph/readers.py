@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
+from bnfuse.graph.guards import check_rank
+
 if TYPE_CHECKING:
     from torch import fx
 
@@ -36,6 +38,8 @@ _STORE_OPERATORS = frozenset(
 
 def reads_metadata_only(reader: fx.Node) -> bool:
     """Whether a node asks only for shape, dtype or device of its first argument."""
+    if reader.target is check_rank:
+        return True
     if reader.op == "call_method":
         return reader.target in METADATA_METHODS
     return reader.target is getattr and reader.args[1] in _METADATA_ATTRIBUTES

@@ -9,6 +9,7 @@ from torch import fx
 
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Constant
+from bnfuse.ops.plain import behaves_as
 from bnfuse.ops.table import OPERATIONS, Kind, Operation
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def read_call(program: Program, node: fx.Node) -> Call | None:
 def _read_module(program: Program, node: fx.Node) -> Call | None:
     path = str(node.target)
     module = program.module(path)
-    row = _BY_MODULE.get(type(module))
+    known = behaves_as(module, _BY_MODULE)
+    row = _BY_MODULE.get(known) if known else None
     value = node.args[0] if node.args else node.kwargs.get("input")
     if row is None or not isinstance(value, fx.Node):
         return None

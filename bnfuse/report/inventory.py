@@ -134,6 +134,9 @@ def _sites_at(program: Program, node: fx.Node) -> list[Site]:
         return []
     path = str(node.target)
     module = program.module(path)
+    if isinstance(module, _BatchNorm) and type(module).__module__.startswith("torch.nn."):
+        reason = decline("computed-constants", path, "those of its parametrizations")
+        return [Site(path, node.name, reason)]
     if not isinstance(module, torch.jit.ScriptModule):
         return []
     inner = [n for n, m in module.named_modules() if "BatchNorm" in str(m.original_name)]

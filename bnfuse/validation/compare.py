@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from bnfuse.validation.result import OutputError
 
@@ -94,7 +94,7 @@ class OutputComparison:
     def _mismatch(self, exact: Any, rounded: Any, candidate: Any) -> str:
         """Return how a candidate's output differs in kind from the unfused model's, or ""."""
         if not isinstance(exact, torch.Tensor):
-            return "" if exact == candidate else f"{candidate!r} instead of {exact!r}"
+            return "" if _is_same(exact, candidate) else f"{candidate!r} instead of {exact!r}"
         if not isinstance(candidate, torch.Tensor):
             return f"a {type(candidate).__name__} instead of a tensor"
         if candidate.shape != exact.shape:
@@ -125,8 +125,24 @@ def tolerance(own_error: float, scale: float, ulp: float) -> float:
 
 def _flatten(outputs: Any) -> tuple[dict[str, Any], Any]:
     """Return the leaves of an output by their place, and its structure."""
-    leaves, spec = pytree.tree_flatten_with_path(outputs)
-    return {pytree.keystr(path) or "output": leaf for path, leaf in leaves}, spec
+    leaves: dict[str, Any] = {}
+    spec = _gather(outputs, "", leaves)
+    return leaves, spec
+
+
+def _gather(value: Any, place: str, leaves: dict[str, Any]) -> Any:
+    """Put the leaves of a value into ``leaves`` and return its structure."""
+    if isinstance(value, Mapping):
+        parts = {f"{place}[{key!r}]": part for key, part in value.items()}
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = {f"{place}.{f.name}": getattr(value, f.name) for f in fields(value)}
+    elif isinstance(value, list | tuple):
+        parts = {f"{place}[{number}]": part for number, part in enumerate(value)}
+    else:
+        leaves[place or "output"] = value
+        return "*"
+    inner = [(name, _gather(part, name, leaves)) for name, part in parts.items()]
+    return type(value).__name__, inner
 
 
 def _compare(tally: _Tally, exact: Any, rounded: Any, candidate: Any) -> None:
@@ -153,6 +169,14 @@ def _as_real(tensor: Tensor) -> Tensor:
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     return tensor.detach().to(torch.float64)
+
+
+def _is_same(exact: Any, candidate: Any) -> bool:
+    """Whether two values that are no tensors are equal, as far as their type can tell."""
+    try:
+        return type(exact) is type(candidate) and bool(exact == candidate)
+    except Exception:
+        return True  # a type whose equality raises says nothing
 
 
 def _largest(values: Tensor) -> float:

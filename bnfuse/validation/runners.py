@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,7 @@ def candidate_runner(fused: nn.Module | str | Path, place: torch.device) -> Cand
         RequestError: It is neither.
     """
     if isinstance(fused, nn.Module):
-        module = copy.deepcopy(fused).to(place)
+        module = _moved(fused, place, None)
         return Candidate(type(fused).__name__, _described(place), _runner(module), structured=True)
     if isinstance(fused, str | Path) and Path(fused).suffix == ".onnx":
         from bnfuse.export.runtime import OnnxSession
@@ -85,28 +84,37 @@ def make_reference(model: nn.Module, place: torch.device, example: Arguments) ->
     Raises:
         RequestError: It cannot run on the example at all.
     """
-    unfused = _runner(copy_model(model).model.to(place))
-    try:
-        unfused(example)
-    except Exception as error:
+    obstacle = _obstacle(model, place, None, example)
+    if obstacle is not None:
         raise RequestError(
             f"{type(model).__name__} cannot run on the example inputs "
-            f"({type(error).__name__}: {error}): pass inputs that the unfused model accepts."
-        ) from error
+            f"({type(obstacle).__name__}: {obstacle}): pass inputs that the unfused model accepts."
+        ) from obstacle
+    unfused = _cast_runner(model, place, None)
     dtype = floating_dtype(model, example)
     ulp = torch.finfo(dtype).eps
+    if _obstacle(model, place, torch.float64, example) is not None:
+        name = "unfused model in its own precision"  # it forces one in its forward
+        return Reference(name, unfused, _nudged(unfused, ulp), 1.0, ulp)
     doubled = _cast_runner(model, place, torch.float64)
+    name = "unfused model in float64"
+    if dtype is not torch.float64:
+        return Reference(name, doubled, unfused, 1.0, ulp)
+    if _obstacle(model, place, torch.float32, example) is not None:
+        return Reference(name, doubled, _nudged(unfused, ulp), 1.0, ulp)
+    ratio = ulp / torch.finfo(torch.float32).eps
+    return Reference(name, doubled, _cast_runner(model, place, torch.float32), ratio, ulp)
+
+
+def _obstacle(
+    model: nn.Module, place: torch.device, dtype: torch.dtype | None, example: Arguments
+) -> Exception | None:
+    """Return what a fresh copy of the model raises on the example in a dtype, or None."""
     try:
-        doubled(example)
-    except Exception:  # the model forces a precision; whatever it raises says so
-        return Reference(
-            "unfused model in its own precision", unfused, _nudged(unfused, ulp), 1.0, ulp
-        )
-    if dtype is torch.float64:
-        ratio = ulp / torch.finfo(torch.float32).eps
-        coarse = _cast_runner(model, place, torch.float32)
-        return Reference("unfused model in float64", doubled, coarse, ratio, ulp)
-    return Reference("unfused model in float64", doubled, unfused, 1.0, ulp)
+        _cast_runner(model, place, dtype)(example)
+    except Exception as error:
+        return error
+    return None
 
 
 def _runner(module: nn.Module) -> Callable[[Arguments], Any]:
@@ -117,11 +125,30 @@ def _runner(module: nn.Module) -> Callable[[Arguments], Any]:
     return run
 
 
+def _moved(model: nn.Module, place: torch.device, dtype: torch.dtype | None) -> nn.Module:
+    """Return a copy of a model on a device and in a dtype.
+
+    Raises:
+        RequestError: It would have to move a part that cannot be copied and is the caller's own.
+    """
+    copied = copy_model(model)
+    if not copied.by_reference:
+        return copied.model.to(place, dtype)
+    devices = {tensor.device for tensor in [*model.parameters(), *model.buffers()]}
+    if dtype is not None or not devices <= {place}:
+        raise RequestError(
+            f"{type(model).__name__} has a part that cannot be copied, so it cannot be moved to "
+            f"{place}: verify it on the device it is on."
+        )
+    return copied.model
+
+
 def _cast_runner(
-    model: nn.Module, place: torch.device, dtype: torch.dtype
+    model: nn.Module, place: torch.device, dtype: torch.dtype | None
 ) -> Callable[[Arguments], Any]:
-    run = _runner(copy_model(model).model.to(place, dtype))
-    return lambda arguments: run(cast_floating(arguments, dtype))
+    """Return how to run a copy of the model, in a dtype if one is given."""
+    run = _runner(_moved(model, place, dtype))
+    return lambda arguments: run(arguments if dtype is None else cast_floating(arguments, dtype))
 
 
 def _nudged(run: Callable[[Arguments], Any], ulp: float) -> Callable[[Arguments], Any]:

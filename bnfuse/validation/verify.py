@@ -63,11 +63,10 @@ def verify(
         reference = make_reference(model, place, sets[0])
         comparison = OutputComparison(reference.ulp, structured=candidate.structured)
         for arguments in sets:
-            torch.manual_seed(seed)
-            comparison.add(
-                exact=reference.exact(arguments),
-                rounded=reference.rounded(arguments),
-                candidate=candidate.run(arguments),
-            )
+            runs = []
+            for run in (reference.exact, reference.rounded, candidate.run):
+                torch.manual_seed(seed)  # the same random numbers for all, if they draw any
+                runs.append(run(arguments))
+            comparison.add(exact=runs[0], rounded=runs[1], candidate=runs[2])
     outputs = comparison.outcome(reference.own_error_ratio)
     return Verification(candidate.name, reference.name, candidate.device, len(sets), outputs)

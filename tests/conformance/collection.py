@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 
 from tests.conformance.case import Case
 
@@ -37,6 +38,32 @@ MODULES = (
 )
 
 
+# These fold once the constants that a forward computes are folded first, and once matrix products
+# with a constant are known as linear layers.
+AWAITED = frozenset(
+    {
+        "table-weight-norm-parametrization",
+        "table-weight-norm-hook",
+        "table-weight-standardized-subclass",
+        "d1-own-parametrization",
+        "d1-parametrized-norm",
+        "d1-spectral-norm-hook",
+        "d1-spectral-norm-parametrization",
+        "d1-weight-norm-hook",
+        "d1-weight-norm-parametrization",
+        "d2-equalized",
+        "d2-standardized",
+        "d6-fake-quantized-weight",
+        "b5-weight-transposed-in-forward-square",
+        "onnx-gemm-norm",
+        "onnx-matmul-norm",
+        "b5-square-matmul",
+    }
+)
+# Here the graph of a part stands by: every call of the example runs the part's own Python.
+IDLE = frozenset({"hook-with-keywords-on-the-model", "python-child-called-layer-by-layer"})
+
+
 def _collected() -> tuple[Case, ...]:
     found: list[Case] = []
     for name in MODULES:
@@ -44,7 +71,8 @@ def _collected() -> tuple[Case, ...]:
     names = [case.name for case in found]
     repeated = sorted({name for name in names if names.count(name) > 1})
     assert not repeated, f"two cases have one name: {repeated}"
-    return tuple(found)
+    assert set(names) >= AWAITED | IDLE
+    return tuple(replace(case, reach=True) if case.name in AWAITED else case for case in found)
 
 
 CASES = _collected()

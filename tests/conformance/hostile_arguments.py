@@ -90,7 +90,7 @@ def checked_type(self: Any, x: Tensor) -> Tensor:
 
 def rank_changes(self: Any, x: Tensor) -> Tensor:
     if x.dim() == 3:
-        return self.b(self.c(x[None]))[0]  # type: ignore[no-any-return]
+        return self.b(self.c(x[None]))[0]
     result: Tensor = self.b(self.c(x))
     return result
 

@@ -95,7 +95,7 @@ CONTAINERS = (
     hooked("on-a-block", hook_on("0", FORWARD, doubles_output), "what it sees is kept by folding "
            "inside", Expect(1, ("inside-opaque-call",)), Expect(2), make=nested),
     hooked("before-a-block", hook_on("2", BEFORE, halves_input), "likewise",
-           Expect(1, ("inside-opaque-call",)), Expect(2), make=nested),
+           Expect(1, ("not-captured",)), Expect(2), make=nested),
     hooked("that-records-on-a-block", hook_on("0", FORWARD, counts), "it needs the block to be run",
            Expect(1, ("inside-opaque-call",)), Expect(2), make=nested, watch=("0.seen",)),
     hooked("on-the-model", hook_on("", FORWARD, doubles_output), "it is around everything",
@@ -147,7 +147,7 @@ REPLACED = (
     hooked("forward-of-the-conv-replaced", bind("0"), "the class is not what runs", HOOKED),
     hooked("forward-of-the-norm-replaced", bind("1"), "the class is not what runs", HOOKED),
     hooked("forward-of-a-block-replaced", bind("0"), "the class is not what runs",
-           Expect(1, ("inside-opaque-call",)), Expect(2), make=nested),
+           Expect(1, ("not-captured",)), Expect(2), make=nested),
     hooked("forward-of-the-model-replaced", bind(""), "the class is not what runs", WHOLE,
            Expect(1)),
     hooked("forward-of-the-model-wrapped", wrap(""), "a closure holds the caller's own model",

@@ -19,7 +19,7 @@ def test_linear_on_rank_3_with_equal_sizes_is_refused_not_wrong() -> None:
     assert relative_error(fused(noise(3, 5)), model(noise(3, 5))) < 1e-12
     text = (
         "the batch norm '1' was folded for values with 2 dimensions and this call has 3: "
-        "optimize with skip=('1',) to run such calls."
+        "optimize with skip=('1',), or with example_inputs like these, to run such calls."
     )
     with pytest.raises(bnfuse.AssumptionError, match=f"^{re.escape(text)}$"):
         fused(noise(3, 7, 5))
@@ -95,3 +95,11 @@ def test_other_axis_by_a_transpose_is_no_linear_producer() -> None:
 
     report = optimized_checked(ready(Transposed()), noise(2, 4, 4))
     assert [r.reason for r in report.kept] == ["no-linear-producer"]
+
+
+def test_an_example_tells_the_axis() -> None:
+    model = sequential(nn.Linear(5, 7), nn.BatchNorm1d(7))
+    fused = bnfuse.optimize(model, (noise(3, 7, 5),))
+    assert [row.reason for row in bnfuse.report(fused).kept] == ["other-axis"]
+    assert torch.equal(fused(noise(3, 7, 5)), model(noise(3, 7, 5)))
+    assert torch.equal(fused(noise(3, 5)), model(noise(3, 5)))

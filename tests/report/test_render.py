@@ -89,7 +89,7 @@ def test_str_is_the_text() -> None:
 
 def test_text_is_at_most_110_wide_and_loses_nothing() -> None:
     name = ".".join(f"block{i}_{'x' * 20}" for i in range(6))
-    text = as_text(Report("Net", kept=(kept(name, "several-readers", "something " * 20),)))
+    text = as_text(Report("Net", kept=(kept(name, "overflow", "something " * 20),)))
     assert max(map(len, text.splitlines())) <= 110
     assert [text.count(f"block{i}_") for i in range(6)] == [1] * 6
     assert text.count("something") == 20

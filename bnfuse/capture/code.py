@@ -1,0 +1,111 @@
+"""The bytecode of a forward: what it does that no trace can see."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from contextlib import contextmanager
+from functools import lru_cache
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_NOT_THE_MODEL = frozenset({"torch", "numpy", "bnfuse", *sys.stdlib_module_names})
+
+
+def codes_of(module: nn.Module) -> tuple[CodeType, ...]:
+    """Return the code of a module's forward and of the methods it names, PyTorch's own apart."""
+    owner: Any = type(module)
+    return _codes_of_class(owner)
+
+
+@lru_cache(maxsize=256)
+def _codes_of_class(owner: Any) -> tuple[CodeType, ...]:
+    found: list[CodeType] = []
+    pending = ["forward"]
+    seen = set(pending)
+    while pending:
+        function: Any = getattr(owner, pending.pop(), None)
+        while hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        if not isinstance(function, FunctionType) or _is_torch(function):
+            continue
+        for code in _nested(function.__code__):
+            found.append(code)
+            fresh = [name for name in code.co_names if name not in seen]
+            seen.update(fresh)
+            pending += fresh
+    return tuple(found)
+
+
+def _is_torch(function: FunctionType) -> bool:
+    """Whether a function is PyTorch's own; the generated ones of graphs have no module."""
+    return str(function.__module__ or "").startswith("torch.")
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    """Yield a code and those of the functions written inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _nested(constant)
+
+
+@lru_cache(maxsize=4096)
+def untraceable(code: CodeType) -> str:
+    """Return what a function does that a trace takes no notice of, as a clause, or ""."""
+    names = [instruction.opname for instruction in dis.get_instructions(code)]
+    handlers = names.count("PUSH_EXC_INFO") - names.count("WITH_EXCEPT_START")
+    if "CHECK_EXC_MATCH" in names or ("POP_EXCEPT" in names and handlers > names.count("RERAISE")):
+        return "catches exceptions"
+    return "asks for the exact type of a value" if _asks_type(code) else ""
+
+
+def _asks_type(code: CodeType) -> bool:
+    """Whether a function compares ``type(x)`` of something other than ``self``."""
+    instructions = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "PRECALL")]
+    for position, instruction in enumerate(instructions):
+        if not instruction.opname.startswith("LOAD_GLOBAL") or instruction.argval != "type":
+            continue
+        following = instructions[position + 1 : position + 8]
+        is_self = bool(following) and following[0].argval == "self"
+        if not is_self and any(i.opname in ("IS_OP", "COMPARE_OP") for i in following):
+            return True
+    return False
+
+
+@contextmanager
+def noting_code(run: set[CodeType]) -> Iterator[None]:
+    """Note the code of every function of the model that is called, and of what it builds on."""
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        owner = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if event == "call" and owner not in _NOT_THE_MODEL:
+            run.add(frame.f_code)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def tests_none(code: CodeType) -> bool:
+    """Whether there is an ``is None`` or an ``is not None`` in a function's bytecode.
+
+    ``batch.mask is None`` cannot be seen by a trace, in which every part of an input is a proxy.
+    The test may be about something else; then a capture is given up for nothing.
+
+    >>> tests_none((lambda x: x is None).__code__), tests_none((lambda x: x == 1).__code__)
+    (True, False)
+    """
+    return any(
+        "_NONE" in instruction.opname or instruction.opname == "IS_OP"
+        for instruction in dis.get_instructions(code)
+    )
