@@ -16,7 +16,10 @@ WITHOUT_TESTS_OF_THEIR_OWN = {
     "bnfuse/__init__.py": "tests/test_public_api.py",
     "bnfuse/__main__.py": "one call; run by tests/test_packaging.py and tests/cli/test_app.py",
     "bnfuse/cli/terminal.py": "what it prints is checked by the tests of the commands",
+    "bnfuse/ops/table.py": "data; every spelling is read by tests/ops/test_calls.py",
     "bnfuse/optimizer.py": "every test of a fold goes through it",
+    "bnfuse/validation/result.py": "what it says is checked by tests/validation/test_verify.py",
+    "bnfuse/validation/runners.py": "every test of verify goes through it",
 }
 
 
@@ -61,7 +64,9 @@ def test_every_pass_has_its_test_and_every_test_its_pass() -> None:
     passes = {path.stem for path in (ROOT / "passes").glob("*.py")} - {"__init__"}
     tests = {path.stem for path in (ROOT / "tests" / "passes").glob("test_*.py")}
     assert len(passes) >= 3
-    assert tests == {f"test_{name}" for name in passes}
+    assert {f"test_{name}" for name in passes} <= tests
+    # A pass with many tests has further files: test_fold_affine_declines for fold_affine.
+    assert all(any(test.startswith(f"test_{name}") for name in passes) for test in tests)
 
 
 @pytest.mark.parametrize("module", modules_of_the_package(), ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import itertools
 import sys
 from contextlib import contextmanager
 from functools import lru_cache
@@ -60,8 +61,11 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 def untraceable(code: CodeType) -> str:
     """Return what a function does that a trace takes no notice of, as a clause, or ""."""
     names = [instruction.opname for instruction in dis.get_instructions(code)]
-    handlers = names.count("PUSH_EXC_INFO") - names.count("WITH_EXCEPT_START")
-    if "CHECK_EXC_MATCH" in names or ("POP_EXCEPT" in names and handlers > names.count("RERAISE")):
+    # A handler ends in POP_EXCEPT, and so does a with statement; COPY before it marks the clean-up
+    # that re-raises.
+    pairs = itertools.pairwise(names)
+    ends = sum(name == "POP_EXCEPT" and before != "COPY" for before, name in pairs)
+    if "CHECK_EXC_MATCH" in names or ends > names.count("WITH_EXCEPT_START"):
         return "catches exceptions"
     return "asks for the exact type of a value" if _asks_type(code) else ""
 

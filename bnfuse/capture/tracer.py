@@ -195,11 +195,19 @@ def _yields_tensor(root: nn.Module, node: fx.Node) -> bool:
     if node.op == "get_attr":
         return True
     if node.op == "call_module":
-        module = root.get_submodule(str(node.target))
-        return isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._NormBase)
+        return _returns_tensor(root.get_submodule(str(node.target)))
     if node.op == "call_method":
         return node.target in _TENSOR_METHODS
     return str(getattr(node.target, "__module__", "")).startswith("torch.nn")
+
+
+def _returns_tensor(module: nn.Module) -> bool:
+    """Whether a layer is one of PyTorch's that return one tensor."""
+    is_own = type(module).__module__.startswith("torch.nn.modules.")
+    returns_more = isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention)
+    return is_own and not (
+        returns_more or is_hooked(module) or getattr(module, "return_indices", False)
+    )
 
 
 def retrace(root: nn.Module, forward: Callable[..., Any]) -> fx.Graph:

@@ -1,0 +1,136 @@
+"""Optimize every timm model with batch norms and compare it with itself in float64.
+
+``python benchmarks/zoo.py`` takes one model of each of 50 families, ``--all`` every model under 60
+million parameters, names after it those models. Results go to ``benchmarks/results/zoo.json`` after
+each model; a second run goes on where the first stopped, and ``--again`` starts over.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import timm
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import fx
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import bnfuse
+from bnfuse.bench.environment import environment
+from bnfuse.export.atomic import atomic_file
+from bnfuse.zoo import load_model
+
+RESULTS = Path(__file__).parent / "results" / "zoo.json"
+LARGEST = 60_000_000
+FAMILIES = (
+    "test_byobnet", "convmixer_768_32", "cpubone_nano", "cs3darknet_focus_s", "cspnext_tiny",
+    "densenet121", "dla46x_c", "dpn48b", "efficientformer_l1", "efficientformerv2_s0",
+    "test_efficientnet", "efficientvim_m1", "efficientvit_b0", "efficientvit_m0", "fasternet_t0",
+    "fastvit_t8", "ghostnet_050", "hgnetv2_b0", "hrnet_w18_small", "iformer_t",
+    "inception_next_atto", "inception_resnet_v2", "inception_v3", "inception_v4", "lcnetv2_small",
+    "levit_128s", "lowformer_b0", "test_coatnet", "mobilenetv3_small_050", "nextvit_small",
+    "regnetx_002", "repghostnet_050", "repvit_m1", "test_resnet", "resnetv2_18", "rexnet_100",
+    "selecsls42", "legacy_seresnet18", "shvit_s1", "starnet_s050", "swiftformer_xs",
+    "tiny_vit_5m_224", "tresnet_m", "visformer_tiny", "vit_small_resnet50d_s16_224", "volo_d1_224",
+    "ese_vovnet19b_slim_dw", "legacy_xception", "xception41p", "xcit_nano_12_p8_224",
+)  # fmt: skip
+
+
+def has_batch_norm(name: str) -> bool:
+    """Whether a model has batch norms and is not too large, without allocating it."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model = timm.create_model(name)
+        except Exception:  # some cannot be made without values; they are tried for real
+            return True
+    small = sum(parameter.numel() for parameter in model.parameters()) <= LARGEST
+    return small and any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def measured(name: str) -> dict[str, Any]:
+    """Optimize one model, and compare it with itself in float64."""
+    loaded = load_model(f"timm:{name}")
+    model, inputs = loaded.model.double(), tuple(x.double() for x in loaded.example_inputs)
+    start = time.perf_counter()
+    fused = bnfuse.optimize(model)
+    seconds = time.perf_counter() - start
+    report = bnfuse.report(fused)
+    with torch.no_grad():
+        wanted, got = model(*inputs), fused(*inputs)
+    error = float((got - wanted).abs().max() / wanted.abs().max())
+    return {
+        "model": name,
+        "batch_norms": report.total,
+        "folded": len(report.folded),
+        "kept": dict(Counter(row.reason for row in report.kept)),
+        "captured_whole": isinstance(fused, fx.GraphModule),
+        "float64_error": error,
+        "equal": error <= 1e-9,
+        "optimize_s": round(seconds, 2),
+    }
+
+
+def safely(name: str) -> dict[str, Any]:
+    """Measure one model; what it raises is a result too."""
+    try:
+        return measured(name)
+    except Exception as error:
+        return {"model": name, "failed": f"{type(error).__name__}: {error}"[:300]}
+
+
+def save(rows: list[dict[str, Any]]) -> None:
+    """Write what has been measured so far."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    made = {"commit": commit.stdout.strip(), "environment": environment(), "rows": rows}
+    with atomic_file(RESULTS) as temporary:
+        temporary.write_text(json.dumps(made, indent=1) + "\n")
+
+
+def summary(rows: list[dict[str, Any]]) -> Table:
+    """Return the totals, and a row for each model that failed or is not equal."""
+    table = Table("", "", box=None, show_header=False)
+    done = [row for row in rows if "failed" not in row]
+    whole = [row for row in done if row["captured_whole"]]
+    total, folded = (sum(row[key] for row in done) for key in ("batch_norms", "folded"))
+    table.add_row("models", str(len(rows)))
+    table.add_row("equal", str(sum(row["equal"] for row in done)))
+    table.add_row("captured whole", str(len(whole)))
+    table.add_row("batch norms", str(total))
+    table.add_row("folded", str(folded))
+    for row in rows:
+        if "failed" in row or not row["equal"]:
+            table.add_row(row["model"], row.get("failed") or f"error {row['float64_error']:.1e}")
+    return table
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of timm models.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every model with batch norms.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Forget earlier results.")] = False,
+) -> None:
+    """Measure, save after each model, print the totals."""
+    console = Console()
+    rows = [] if again or not RESULTS.exists() else json.loads(RESULTS.read_text())["rows"]
+    wanted = names or (timm.list_models() if every else FAMILIES)
+    known = {row["model"] for row in rows}
+    for name in track([name for name in wanted if name not in known], "Optimizing"):
+        if has_batch_norm(name):
+            rows.append(safely(name))
+            save(rows)
+    console.print(summary(rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)

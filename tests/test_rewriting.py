@@ -1,0 +1,107 @@
+"""The largest parts that can be captured, from the whole down."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx, nn
+
+import bnfuse
+from bnfuse.graph.part import part_forward
+from tests.support import noise, ready, relative_error
+
+X = noise(2, 3, 4, 4)
+
+
+def pair() -> nn.Sequential:
+    """A convolution and its norm."""
+    return nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+
+
+class Outer(nn.Module):
+    """An untraceable forward around blocks, one of them shared, one untraceable itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.blocks = pair(), Inner(), nn.ModuleList([pair(), pair()])
+        self.again = self.first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inner(self.again(self.first(x)))
+        for block in self.blocks:
+            x = block(x)
+        return x if x.sum() > 0 else -x
+
+
+class Inner(nn.Module):
+    """Untraceable, with a block inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.norm = pair(), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.block(x)
+        return self.norm(y) if y.max() > 0 else y
+
+
+def test_parts_are_found_at_every_depth_and_named_by_their_paths() -> None:
+    model = ready(Outer())
+    fused = bnfuse.optimize(model)
+    assert relative_error(fused(X), model(X)) < 1e-12
+    report = bnfuse.report(fused)
+    assert sorted(row.name for row in report.folded) == [
+        "blocks.0.1", "blocks.1.1", "first.1", "inner.block.1"
+    ]  # fmt: skip
+    assert [(row.name, row.reason) for row in report.kept] == [("inner.norm", "not-captured")]
+    parts = [name for name, module in fused.named_modules() if part_forward(module)]
+    assert parts == ["first", "inner.block", "blocks.0", "blocks.1"]
+
+
+def test_a_whole_model_is_one_graph() -> None:
+    fused = bnfuse.optimize(ready(nn.Sequential(pair(), nn.ReLU(), pair())))
+    assert isinstance(fused, fx.GraphModule)
+    assert not any(part_forward(module) for module in fused.modules())
+
+
+def test_a_part_in_which_nothing_folds_is_left_alone() -> None:
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.block(x)
+            return y if y.sum() > 0 else -y
+
+    fused = bnfuse.optimize(ready(Loop()))
+    assert part_forward(fused.get_submodule("block")) is None
+    assert [row.reason for row in bnfuse.report(fused).kept] == ["no-linear-producer"]
+
+
+def test_hooks_of_a_block_run_around_its_graph() -> None:
+    model = ready(nn.Sequential(pair(), nn.ReLU()))
+    calls: list[str] = []
+
+    def before(_: object, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        calls.append("before")
+        return (args[0] + 1,)
+
+    def after(_: object, __: object, out: torch.Tensor) -> torch.Tensor:
+        calls.append("after")
+        return out * 2
+
+    model[0].register_forward_pre_hook(before)
+    model[0].register_forward_hook(after)
+    fused = bnfuse.optimize(model)
+    assert len(bnfuse.report(fused).folded) == 1
+    wanted = model(X)
+    calls.clear()
+    assert relative_error(fused(X), wanted) < 1e-12
+    assert calls == ["before", "after"]
+
+
+def test_skip_reaches_into_parts() -> None:
+    report = bnfuse.explain(ready(Outer()), skip=("blocks", "inner.block.0"))
+    assert sorted(row.name for row in report.kept if row.reason == "skipped") == [
+        "blocks.0.1", "blocks.1.1", "inner.block.1"
+    ]  # fmt: skip
