@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from torch import nn
+    from torch.export import ExportedProgram
 
 
 def optimize(
-    model: nn.Module,
+    model: nn.Module | ExportedProgram,
     example_inputs: Sequence[Any] | None = None,
     example_kwargs: Mapping[str, Any] | None = None,
     *,
@@ -34,7 +35,7 @@ def optimize(
     The given model is not changed and shares no storage with the result.
 
     Args:
-        model: Any ``nn.Module`` in eval mode.
+        model: Any ``nn.Module`` in eval mode, or an exported program.
         example_inputs: Positional arguments of a call. With them, the result is checked against
             the model in float64 before it is returned, and left unfused where the check fails.
         example_kwargs: Keyword arguments of that call.
@@ -60,7 +61,7 @@ def optimize(
         %_0 : [num_users=1] = call_module[target=0](args = (%input_1,), kwargs = {})
         return _0
     """
-    check_request(model)
+    model = check_request(model)
     skip = _as_names(skip)
     optimized = _optimized(model, skip, frozenset())
     if not validate or example_inputs is None:
@@ -78,7 +79,7 @@ def optimize(
         return optimized if outcome.passed else _unfused(model, outcome.headline)
 
 
-def explain(model: nn.Module, *, skip: Sequence[str] = ()) -> Report:
+def explain(model: nn.Module | ExportedProgram, *, skip: Sequence[str] = ()) -> Report:
     """Return what ``optimize`` would do to every batch norm of a model, and why.
 
     Args:

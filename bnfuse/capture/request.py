@@ -12,10 +12,17 @@ from bnfuse.errors import RequestError
 def check_request(model: object) -> nn.Module:
     """Return ``model`` if it is a module that inference can be run on.
 
+    Of an exported program it is the module that runs it; what was exported in training mode says so
+    in each of its calls.
+
     Raises:
         RequestError: It is no module, is compiled or scripted, is in training mode, or has
             parameters without values.
     """
+    if isinstance(model, torch.export.ExportedProgram):
+        model = model.module()
+        for module in model.modules():
+            module.training = False  # exported modules refuse eval()
     if not isinstance(model, nn.Module):
         raise RequestError(
             f"optimize takes a torch.nn.Module and got {_described(model)}: pass the model itself."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
+import torch
+
 from bnfuse.graph.guards import check_rank
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def reads_metadata_only(reader: fx.Node) -> bool:
         return True
     if reader.op == "call_method":
         return reader.target in METADATA_METHODS
+    if str(reader.target).startswith("aten.sym_"):
+        return True
     return reader.target is getattr and reader.args[1] in _METADATA_ATTRIBUTES
 
 
@@ -57,6 +61,8 @@ def writes_in_place(node: fx.Node) -> bool:
     if node.op == "call_method":
         name = str(node.target)
         return (name.endswith("_") and not name.endswith("__")) or name == "__setitem__"
+    if isinstance(node.target, torch._ops.OpOverload):
+        return node.target._schema.is_mutable
     if node.op == "call_function":
         name = getattr(node.target, "__name__", "")
         return node.target in _STORE_OPERATORS or (name.endswith("_") and not name.endswith("__"))

@@ -50,6 +50,7 @@ class Operation:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+_ATEN = torch.ops.aten  # the dialect of exported programs
 _CONV_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED_ARGUMENTS = (
     "input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"
@@ -69,7 +70,20 @@ OPERATIONS = (
         kind=Kind.CONVOLUTION,
         modules=frozenset({nn.Conv1d, nn.Conv2d, nn.Conv3d}),
         functions=dict.fromkeys(
-            (F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
+            (
+                F.conv1d,
+                F.conv2d,
+                F.conv3d,
+                torch.conv1d,
+                torch.conv2d,
+                torch.conv3d,
+                _ATEN.conv1d.default,
+                _ATEN.conv2d.default,
+                _ATEN.conv3d.default,
+                _ATEN.conv1d.padding,
+                _ATEN.conv2d.padding,
+                _ATEN.conv3d.padding,
+            ),
             _CONV_ARGUMENTS,
         ),
         constants=("weight", "bias"),
@@ -79,7 +93,15 @@ OPERATIONS = (
         kind=Kind.TRANSPOSED_CONVOLUTION,
         modules=frozenset({nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d}),
         functions=dict.fromkeys(
-            (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), _TRANSPOSED_ARGUMENTS
+            (
+                F.conv_transpose1d,
+                F.conv_transpose2d,
+                F.conv_transpose3d,
+                _ATEN.conv_transpose1d.default,
+                _ATEN.conv_transpose2d.input,
+                _ATEN.conv_transpose3d.input,
+            ),
+            _TRANSPOSED_ARGUMENTS,
         ),
         constants=("weight", "bias"),
         options={"groups": 1},
@@ -87,7 +109,7 @@ OPERATIONS = (
     Operation(
         kind=Kind.LINEAR,
         modules=frozenset({nn.Linear}),
-        functions={F.linear: ("input", "weight", "bias")},
+        functions=dict.fromkeys((F.linear, _ATEN.linear.default), ("input", "weight", "bias")),
         constants=("weight", "bias"),
     ),
     Operation(
@@ -96,6 +118,7 @@ OPERATIONS = (
         functions={
             F.batch_norm: _F_BATCH_NORM_ARGUMENTS,
             torch.batch_norm: _TORCH_BATCH_NORM_ARGUMENTS,
+            _ATEN.batch_norm.default: _TORCH_BATCH_NORM_ARGUMENTS,
         },
         constants=("running_mean", "running_var", "weight", "bias"),
         options={"training": False, "eps": 1e-5},
@@ -105,7 +128,10 @@ OPERATIONS = (
         kind=Kind.DROPOUT,
         modules=frozenset(_DROPOUTS),
         # F.dropout drops unless it is told training=False, in a model in eval mode as well.
-        functions=dict.fromkeys(_FUNCTIONAL_DROPOUTS, ("input", "p", "training", "inplace")),
+        functions=dict.fromkeys(
+            (*_FUNCTIONAL_DROPOUTS, _ATEN.dropout.default, _ATEN.feature_dropout.default),
+            ("input", "p", "training", "inplace"),
+        ),
         options={"training": True},
     ),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from bnfuse.capture import check_request
 from bnfuse.device import chosen_device
 from bnfuse.validation.compare import OutputComparison
 from bnfuse.validation.inputs import input_sets, map_tensors
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from torch.export import ExportedProgram
+
 INPUT_SETS = 3
 
 
 def verify(
-    model: nn.Module,
+    model: nn.Module | ExportedProgram,
     fused: nn.Module | str | Path,
     example_inputs: Sequence[Any],
     example_kwargs: Mapping[str, Any] | None = None,
@@ -38,7 +41,7 @@ def verify(
     by the ratio of the two unit roundoffs.
 
     Args:
-        model: The unfused model; it is copied, not changed.
+        model: The unfused model, or an exported program; it is copied, not changed.
         fused: What ``optimize`` returned, or the path of an exported ``.onnx`` file.
         example_inputs: Positional arguments of a call, which give shapes and dtypes.
         example_kwargs: Keyword arguments of that call.
@@ -53,6 +56,7 @@ def verify(
     >>> verify(net, net, (torch.randn(1, 3, 8, 8),)).passed
     True
     """
+    model = check_request(model)
     place = chosen_device(device)
     with torch.no_grad(), full_precision(), torch.random.fork_rng():
         candidate = candidate_runner(fused, place)
