@@ -14,7 +14,7 @@ class RequestError(BnfuseError):
 class AssumptionError(BnfuseError):
     """An optimized graph was called in a way it was not captured for."""
 
-    def __init__(self, message: str, site: str) -> None:
+    def __init__(self, message: str, site: str = "") -> None:
         super().__init__(message)
         self.site = site  # the batch norm whose fold does not stand for the call
 

@@ -6,6 +6,8 @@ import difflib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+import torch
+
 from bnfuse.capture import check_request, copy_model
 from bnfuse.errors import AssumptionError, RequestError
 from bnfuse.report import Report
@@ -13,6 +15,7 @@ from bnfuse.report.inventory import Inventory, summed
 from bnfuse.report.report import attach, report
 from bnfuse.rewriting import TreeRewriter
 from bnfuse.validation import verify
+from bnfuse.validation.inputs import map_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
     from torch import nn
     from torch.export import ExportedProgram
+
+    from bnfuse.validation.inputs import Arguments
 
 
 def optimize(
@@ -36,8 +41,9 @@ def optimize(
 
     Args:
         model: Any ``nn.Module`` in eval mode, or an exported program.
-        example_inputs: Positional arguments of a call. With them, the result is checked against
-            the model in float64 before it is returned, and left unfused where the check fails.
+        example_inputs: Positional arguments of a call. They settle which axis a batch norm acts on
+            where the graph leaves that open, and the result is checked against the model in
+            float64 before it is returned, and left unfused where the check fails.
         example_kwargs: Keyword arguments of that call.
         skip: Layers to leave alone: names (which include all they contain) or patterns of names,
             such as ``"layer1"`` or ``"*.downsample.*"``.
@@ -63,20 +69,14 @@ def optimize(
     """
     model = check_request(model)
     skip = _as_names(skip)
-    optimized = _optimized(model, skip, frozenset())
-    if not validate or example_inputs is None:
-        return optimized
-    other_axis: frozenset[str] = frozenset()
-    while True:
-        try:
-            outcome = verify(model, optimized, example_inputs, example_kwargs)
-        except AssumptionError as error:  # the example has another rank than a fold stands for
-            if error.site in other_axis:
-                raise
-            other_axis |= {error.site}
-            optimized = _optimized(model, skip, other_axis)
-            continue
-        return optimized if outcome.passed else _unfused(model, outcome.headline)
+    if example_inputs is None:
+        return _optimized(model, skip, frozenset())
+    optimized = _settled_by_example(model, skip, example_inputs, example_kwargs)
+    if validate:
+        outcome = verify(model, optimized, example_inputs, example_kwargs)
+        if not outcome.passed:
+            return _unfused(model, outcome.headline)
+    return optimized
 
 
 def explain(model: nn.Module | ExportedProgram, *, skip: Sequence[str] = ()) -> Report:
@@ -95,6 +95,37 @@ def explain(model: nn.Module | ExportedProgram, *, skip: Sequence[str] = ()) -> 
     'no-linear-producer'
     """
     return report(optimize(model, skip=skip))
+
+
+def _settled_by_example(
+    model: nn.Module,
+    skip: tuple[str, ...],
+    example_inputs: Sequence[Any],
+    example_kwargs: Mapping[str, Any] | None,
+) -> nn.Module:
+    """Return the optimized copy, without the folds that do not stand for the example's ranks."""
+    other_axis: frozenset[str] = frozenset()
+    args = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    while True:
+        optimized = _optimized(model, skip, other_axis)
+        site = _site_in_the_way(optimized, (args, dict(example_kwargs or {})))
+        if site is None or site in other_axis:
+            return optimized
+        other_axis |= {site}
+
+
+def _site_in_the_way(optimized: nn.Module, example: Arguments) -> str | None:
+    """Return the batch norm whose fold does not stand for an example call, if there is one."""
+    args, kwargs = map_tensors(torch.clone, example)  # a forward may write its inputs
+    trial = copy_model(optimized).model
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            trial(*args, **kwargs)
+    except AssumptionError as error:
+        return error.site
+    except Exception:
+        return None  # whatever else is wrong with the example is said by whoever needs it
+    return None
 
 
 def _optimized(model: nn.Module, skip: tuple[str, ...], other_axis: frozenset[str]) -> nn.Module:

@@ -42,7 +42,7 @@ class TreeRewriter:
     def whole(self, copied: ModelCopy) -> nn.Module:
         """Return the optimized model: a graph of the whole, or the model with graphs inside."""
         root = copied.model
-        if part_forward(root) or id(root) in self.by_reference:
+        if part_forward(root):
             return root
         captured = capture(root, self.by_reference)
         if isinstance(captured, Capture) and captured.assumptions.hold_always:

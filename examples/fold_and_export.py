@@ -41,7 +41,8 @@ def main(folder: Path) -> None:
     bnfuse.verify(model, fused, (image,)).raise_if_failed()
 
     done = bnfuse.export_onnx(model, folder / "classifier.onnx", (image,))
-    print(done.path, done.nodes)  # the file has run in ONNX Runtime and was compared
+    print(done.verification)  # the file has run in ONNX Runtime and was compared
+    print(done.path, done.nodes)
 
 
 if __name__ == "__main__":

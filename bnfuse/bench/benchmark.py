@@ -52,7 +52,8 @@ def benchmark(
         on_progress: Called with the fraction of the measuring that is done.
 
     Raises:
-        RequestError: The model is not one that ``optimize`` takes, or cannot run on the inputs.
+        RequestError: The model is not one that ``optimize`` takes, or cannot run on the inputs, or
+            the given file cannot.
     """
     check_request(model)
     if not 0 < seconds < math.inf:
@@ -66,6 +67,8 @@ def benchmark(
         try:
             calls["onnxruntime"] = _onnx_call(model, call, place, onnx, Path(folder))
         except BnfuseError as error:
+            if onnx is not None:
+                raise
             left_out.append(Timing("onnxruntime", note=str(error)))
         blocks = _measure(calls, seconds, place.type == "cuda", on_progress)
     timings = tuple(Timing(name, tuple(map(tuple, blocks[name]))) for name in calls)
@@ -83,7 +86,7 @@ def _torch_calls(model: nn.Module, call: Arguments, place: torch.device) -> Call
             f"{type(model).__name__} cannot run on the example inputs "
             f"({type(error).__name__}: {error}): pass inputs that the model accepts."
         ) from error
-    optimized = optimize(model).to(place)
+    optimized = optimize(eager, args, kwargs, validate=False)
     return {
         "eager": lambda: eager(*args, **kwargs),
         "bnfuse": lambda: optimized(*args, **kwargs),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,11 +16,17 @@ from bnfuse.capture.inputs import takes_inputs_apart
 from bnfuse.capture.signature import Assumptions, parameters_of
 from bnfuse.capture.state import CONSTANT_PREFIX
 from bnfuse.capture.tracer import ModelTracer
-from bnfuse.capture.watch import CaptureError
+from bnfuse.capture.watch import CaptureError, RandomDrawError
 from bnfuse.graph.program import Program
 
 if TYPE_CHECKING:
     from types import CodeType
+
+
+# A thread beside may draw from PyTorch's generator during a trace; a forward that does, does again.
+RANDOM_TRIES = 3
+# A trace puts stand-ins in place of functions of PyTorch, which two threads must not do at once.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,11 @@ def capture(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> Ca
         The capture, or what stood in the way: a clause without a full stop.
     """
     try:
-        return _capture(module, by_reference)
+        with _ONE_AT_A_TIME:
+            for _ in range(RANDOM_TRIES - 1):
+                with suppress(RandomDrawError):
+                    return _capture(module, by_reference)
+            return _capture(module, by_reference)
     except CaptureError as error:
         return str(error)
     except Exception as error:

@@ -7,6 +7,7 @@ import itertools
 import sys
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -67,20 +68,31 @@ def untraceable(code: CodeType) -> str:
     ends = sum(name == "POP_EXCEPT" and before != "COPY" for before, name in pairs)
     if "CHECK_EXC_MATCH" in names or ends > names.count("WITH_EXCEPT_START"):
         return "catches exceptions"
-    return "asks for the exact type of a value" if _asks_type(code) else ""
+    if any(name.startswith("MATCH_") for name in names):
+        return "matches patterns"
+    if _asks_type(code):
+        return "asks for the exact type of a value"
+    return "asks whether two values are the same object" if _compares_identity(code) else ""
+
+
+def _compares_identity(code: CodeType) -> bool:
+    """Whether a function has an ``is`` whose operands are not None, True, False or ``...``."""
+    instructions = list(dis.get_instructions(code))
+    return any(
+        instruction.opname == "IS_OP" and before.opname not in ("LOAD_CONST", "RETURN_CONST")
+        for before, instruction in pairwise(instructions)
+    )
 
 
 def _asks_type(code: CodeType) -> bool:
-    """Whether a function compares ``type(x)`` of something other than ``self``."""
+    """Whether a function calls ``type`` on something other than ``self``."""
     instructions = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "PRECALL")]
-    for position, instruction in enumerate(instructions):
-        if not instruction.opname.startswith("LOAD_GLOBAL") or instruction.argval != "type":
-            continue
-        following = instructions[position + 1 : position + 8]
-        is_self = bool(following) and following[0].argval == "self"
-        if not is_self and any(i.opname in ("IS_OP", "COMPARE_OP") for i in following):
-            return True
-    return False
+    return any(
+        instruction.opname.startswith("LOAD_GLOBAL")
+        and instruction.argval == "type"
+        and following.argval != "self"
+        for instruction, following in pairwise(instructions)
+    )
 
 
 @contextmanager

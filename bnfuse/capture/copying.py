@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from bnfuse.errors import RequestError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -36,6 +38,10 @@ def copy_model(model: nn.Module) -> ModelCopy:
     ``torch.nn.utils.weight_norm`` leaves behind, refuse to be deep-copied; they are copied by
     value. An attribute that refuses, such as a lock, is shared, and so is a module that does.
 
+    Raises:
+        RequestError: The model itself refuses to be copied, or is nested deeper than Python's
+            recursion limit lets it be.
+
     >>> original = nn.Linear(2, 2)
     >>> copied = copy_model(original).model
     >>> copied.weight.data_ptr() == original.weight.data_ptr(), copied.weight.requires_grad
@@ -44,12 +50,24 @@ def copy_model(model: nn.Module) -> ModelCopy:
     memo = {id(t): t.detach().clone() for t in _attribute_tensors(model) if not t.is_leaf}
     kept = dict(memo)  # deepcopy adds to the memo it is given
     try:
-        copied, by_reference = copy.deepcopy(model, memo), frozenset[int]()
+        copied = copy.deepcopy(model, memo)
+        own = {id(module) for module in model.modules()}  # what copies itself to itself
+        by_reference = frozenset(id(m) for m in copied.modules() if id(m) in own)
+    except RecursionError as error:
+        raise RequestError(
+            f"{type(model).__name__} is nested too deep to be copied: "
+            "call sys.setrecursionlimit with a larger number first."
+        ) from error
     except Exception:
         refusing = dict(_refusing(model))
         modules = [value for value in refusing.values() if isinstance(value, nn.Module)]
         by_reference = frozenset(id(inner) for module in modules for inner in module.modules())
         copied = copy.deepcopy(model, {**kept, **refusing})
+    if id(copied) in by_reference:
+        raise RequestError(
+            f"{type(model).__name__} cannot be copied, and the model given is never changed: "
+            "give it a __deepcopy__ that makes another one."
+        )
     for module in copied.modules():
         if id(module) in by_reference or isinstance(module, torch.jit.ScriptModule):
             continue

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from torch import nn
+from torch import nn
 
 _MUTABLE = (list, dict, set)
 CONSTANT_PREFIX = "_tensor_constant"
@@ -55,17 +55,68 @@ class ModuleState:
         return found
 
 
-def _held(value: Any) -> Any:
-    """Return what tells whether a value was changed in place."""
+@dataclass(frozen=True, slots=True)
+class OutsideState:
+    """Lists, dictionaries and sets that forwards reach outside their modules, and their contents.
+
+    They are the caller's own, not copies, so they are put back as they were.
+
+    Attributes:
+        held: For each its name, itself, and a shallow copy.
+    """
+
+    held: tuple[tuple[str, Any, Any], ...]
+
+    @classmethod
+    def of(cls, root: nn.Module) -> OutsideState:
+        """Take down what stands in the modules' classes and in the globals their methods name."""
+        found: dict[int, tuple[str, Any]] = {}
+        for owner in {ancestor for module in root.modules() for ancestor in type(module).__mro__}:
+            if owner.__module__.partition(".")[0] in ("torch", "builtins"):
+                continue
+            for name, value in vars(owner).items():
+                if type(value) in _MUTABLE:
+                    found[id(value)] = (f"{owner.__name__}.{name}", value)
+                for used in getattr(getattr(value, "__code__", None), "co_names", ()):
+                    reached = value.__globals__.get(used)
+                    if type(reached) in _MUTABLE:
+                        found[id(reached)] = (used, reached)
+        return cls(tuple((name, value, copy.copy(value)) for name, value in found.values()))
+
+    def restore(self) -> list[str]:
+        """Put the contents back, and return the names of what had changed."""
+        changed = []
+        for name, value, before in self.held:
+            if not _same(_held(value), _held(before)):
+                changed.append(name)
+                value.clear()
+                value.extend(before) if isinstance(value, list) else value.update(before)
+        return changed
+
+
+def _held(value: Any, depth: int = 4) -> Any:
+    """Return what tells whether a value, or something it holds, was changed in place.
+
+    Looks into lists, dictionaries, sets, tuples, queues and objects with attributes.
+    """
     if isinstance(value, torch.Tensor):
         return value._version if not value.is_inference() else 0
-    return copy.copy(value) if type(value) in _MUTABLE else None
+    if depth == 0 or isinstance(value, nn.Module | type | ModuleType):
+        return None
+    if isinstance(value, dict):
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | deque):
+        parts = list(value)
+    else:
+        parts = list(getattr(value, "__dict__", {}).values())
+    return [(part, _held(part, depth - 1)) for part in parts]
 
 
 def _same(now: Any, before: Any) -> bool:
     """Whether what was held is what is held now, object by object."""
-    if isinstance(now, dict):
-        return _same(list(now), list(before)) and _same([*now.values()], [*before.values()])
-    if isinstance(now, list):
-        return len(now) == len(before) and all(a is b for a, b in zip(now, before, strict=True))
+    if isinstance(now, list) and isinstance(before, list):
+        return len(now) == len(before) and all(
+            mine is theirs and _same(inside, was)
+            for (mine, inside), (theirs, was) in zip(now, before, strict=True)
+        )
     return bool(now == before)

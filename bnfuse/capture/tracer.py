@@ -48,9 +48,24 @@ class RecordingProxy(fx.Proxy):
             raise tracer.notices.refuse(f"its forward sets {name!r} of {self.node.name!r}")
         super().__setattr__(name, value)
 
+    def __hash__(self) -> int:
+        """Refuse the look-up of a value in a dictionary or a set."""
+        if not called_by_torch(1):
+            tracer: ModelTracer = self.tracer  # type: ignore[assignment]  # only that one makes these
+            raise tracer.notices.refuse(f"its forward looks {self.node.name!r} up")
+        return object.__hash__(self)
+
+    def __getattr__(self, name: str) -> fx.proxy.Attribute:
+        """Return the attribute as a proxy of the same kind."""
+        return RecordingAttribute(self, name)
+
     def __setitem__(self, key: Any, value: Any) -> None:
         """Record ``x[key] = value``."""
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+
+class RecordingAttribute(fx.proxy.Attribute, RecordingProxy):
+    """An attribute of a value, such as its shape; a method if it is called."""
 
 
 def _recorder(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:

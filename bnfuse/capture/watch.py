@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from bnfuse.capture.dimensions import rank_checks
 from bnfuse.capture.factories import factories
-from bnfuse.capture.state import ModuleState
+from bnfuse.capture.state import ModuleState, OutsideState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +44,10 @@ class CaptureError(Exception):
     """Tracing would lose something; the message says what, as a clause."""
 
 
+class RandomDrawError(CaptureError):
+    """Somebody drew random numbers during the trace."""
+
+
 class Notices(list[str]):
     """What was noticed, in order; a forward that swallows exceptions cannot hide it."""
 
@@ -60,16 +64,19 @@ def watching(root: nn.Module, notices: Notices) -> Iterator[None]:
     Raises:
         CaptureError: Something was noticed.
     """
-    state, before = ModuleState.of(root), _random_state()
-    with ExitStack() as stack:
-        for target, name, stand_in in _stand_ins(notices):
-            stack.enter_context(_replaced(target, name, stand_in))
-        yield
+    state, before, outside = ModuleState.of(root), _random_state(), OutsideState.of(root)
+    try:
+        with ExitStack() as stack:
+            for target, name, stand_in in _stand_ins(notices):
+                stack.enter_context(_replaced(target, name, stand_in))
+            yield
+    finally:
+        notices.extend(f"its forward changes {name}" for name in outside.restore())
     notices.extend(f"its forward {change}" for change in state.changes())
-    if _random_state() != before:
-        notices.append("its forward draws random numbers of its own")
     if notices:
         raise CaptureError(notices[0])
+    if _random_state() != before:
+        raise RandomDrawError("its forward draws random numbers of its own")
 
 
 def called_by_torch(depth: int) -> bool:
@@ -84,11 +91,19 @@ def _stand_ins(notices: Notices) -> Iterator[tuple[Any, str, Callable[..., Any]]
     yield from factories()
     autocast = torch.amp.autocast_mode.autocast
     yield nn.Module, "train", _refusing(nn.Module.train, "changes the mode of a layer", notices)
+    yield torch, "is_tensor", _is_tensor
     yield builtins, "print", _refusing(print, "prints", notices)
     yield autocast, "__enter__", _refusing(autocast.__enter__, "enters autocast", notices)
     for name in _MODES:
         original, what = getattr(torch, name), f"calls torch.{name}"
         yield torch, name, _refusing(original, what, notices, serves_torch=True)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Answer ``torch.is_tensor`` for proxies as ``isinstance`` is answered for them."""
+    if isinstance(getattr(value, "node", None), fx.Node):
+        return value.tracer.type_of(value.node) is torch.Tensor
+    return isinstance(value, torch.Tensor)
 
 
 def _refusing(

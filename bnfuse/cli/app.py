@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +64,7 @@ Device = Annotated[
 OnnxFile = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[FILE.onnx]",
+        metavar="FILE.onnx",
         help="An exported file; without one the optimized model itself is meant.",
         show_default=False,
     ),
@@ -161,19 +162,21 @@ def bench(
 ) -> None:
     """Time a model as it is, optimized, and in ONNX Runtime, in alternating blocks of calls."""
     loaded = _load(model, weights, shape)
-    with progress("Measuring") as move:
-        result = benchmark(
-            loaded.model,
-            loaded.example_inputs,
-            seconds=seconds,
-            onnx=file,
-            device=device,
-            on_progress=move,
-        )
+    with ExitStack() as stack:
+        # An unwritable path is known before any measuring.
+        target = stack.enter_context(atomic_file(output)) if output is not None else None
+        with progress("Measuring") as move:
+            result = benchmark(
+                loaded.model,
+                loaded.example_inputs,
+                seconds=seconds,
+                onnx=file,
+                device=device,
+                on_progress=move,
+            )
+        if target is not None:
+            target.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
     OUT.print(str(result), markup=False, highlight=False, soft_wrap=True)
-    if output is not None:
-        with atomic_file(output) as temporary:
-            temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
 
 
 @app.command()

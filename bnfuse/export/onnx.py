@@ -120,14 +120,15 @@ def write_onnx(
     for module in ("onnx", "onnxscript", *(["onnxruntime"] if verify else [])):
         require(module, "to export ONNX")
     with atomic_file(target) as temporary:
-        if optimized is None:
-            optimized = optimize(unfused, skip=skip)
-        made = report(optimized)
         if obstacle := _obstacle(unfused, call):
             raise RequestError(
                 f"{type(unfused).__name__} cannot run on the example inputs "
                 f"({type(obstacle).__name__}: {obstacle}): pass inputs that the model accepts."
             ) from obstacle
+        reference = "unfused model in float64" if optimized is None else "optimized model given"
+        if optimized is None:
+            optimized = optimize(unfused, *call, skip=skip, validate=False)
+        made = report(optimized)
         is_open = dynamic_batch and not _obstacle(unfused, map_tensors(_resized, call))
         proto, is_dynamic = converted(optimized, call, is_open)
         describe(proto, made)
@@ -138,7 +139,8 @@ def write_onnx(
                 found = _verified(unfused, temporary, call, is_dynamic)
             except RequestError as error:  # the user knows nothing of the temporary file
                 raise ExportError(str(error).replace(str(temporary), str(target))) from error
-            outcome = replace(found, candidate=target.name).raise_if_failed()
+            named = replace(found, candidate=target.name, reference=reference)
+            outcome = named.raise_if_failed()
     nodes = dict(Counter(node.op_type for node in proto.graph.node).most_common())
     return OnnxExport(target, outcome, is_dynamic, nodes, made)
 

@@ -67,8 +67,10 @@ class PartForward:
         PyTorch's own tracers see the Python as well, since they cannot lift weights that are not
         registered.
         """
+        if self.part.training:
+            self.give_up()  # statistics may change now
         graph = self.optimized
-        if graph is None or self.part.training or self._is_traced():
+        if graph is None or self._is_traced():
             return type(self.part).forward(self.part, *args, **kwargs)
         given = self.assumptions.graph_arguments(args, kwargs)
         if given is None:

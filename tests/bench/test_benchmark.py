@@ -94,20 +94,16 @@ def test_without_the_exporter_its_row_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert left_out.note.startswith("onnxscript is needed to export ONNX and does not import (")
 
 
-def test_file_of_another_model_is_left_out(small_file: Path) -> None:
+def test_a_given_file_that_cannot_run_is_an_error(small_file: Path) -> None:
     model = sequential(nn.Linear(5, 3), nn.BatchNorm1d(3)).float()
-    result = bnfuse.benchmark(
-        model, (torch.randn(2, 5),), seconds=0.1, onnx=small_file, device="cpu"
-    )
-    (left_out,) = result.left_out
-    assert left_out.note.startswith("the file cannot run on these inputs (")
-    assert len(result.timings) == 2
+    with pytest.raises(RequestError, match=r"^the file cannot run on these inputs \("):
+        bnfuse.benchmark(model, (torch.randn(2, 5),), seconds=0.1, onnx=small_file, device="cpu")
 
 
-def test_missing_file_is_left_out(tmp_path: Path) -> None:
+def test_a_given_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
-    (left_out,) = run(onnx=path).left_out
-    assert left_out.note == f"there is no file {path}: check the path."
+    with pytest.raises(RequestError, match=re.escape(f"there is no file {path}: check the path.")):
+        run(onnx=path)
 
 
 def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

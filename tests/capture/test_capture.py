@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import random
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -208,3 +211,94 @@ def test_iterating_over_a_container_finds_what_it_holds() -> None:
     fused = bnfuse.optimize(model)
     assert len(bnfuse.report(fused).folded) == 1
     assert relative_error(fused(X), model(X)) < 1e-12
+
+
+class Cached(nn.Module):
+    """Keeps what it made in a dictionary of its class."""
+
+    grids: dict[str, torch.Tensor] = {}  # noqa: RUF012 - the trap
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if "grid" not in self.grids:
+            self.grids["grid"] = torch.arange(x.shape[-1])
+        return self.norm(self.conv(x)) + self.grids["grid"]
+
+
+def test_caches_outside_the_model_are_put_back() -> None:
+    model = ready(Cached())
+    fused = bnfuse.optimize(model)
+    assert Cached.grids == {}
+    assert torch.equal(fused(X), model(X))
+    assert bnfuse.report(fused).kept[0].why.endswith("Cached: its forward changes Cached.grids.")
+
+
+class Counting(nn.Module):
+    """Keeps a count where a look at its attributes alone does not see it."""
+
+    def __init__(self, holder: Any, count: Callable[[Any], int]) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.holder, self.count = holder, count
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x)) * self.count(self.holder)
+
+
+class Config:
+    """A plain object."""
+
+    calls = 0
+
+
+def count_in_object(holder: Any) -> int:
+    holder.calls += 1
+    return int(holder.calls)
+
+
+def count_in_list(holder: Any) -> int:
+    holder[0].append(1)
+    return len(holder[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (Config, count_in_object),
+        (lambda: ([],), count_in_list),
+        (lambda: {"a": [[]]}["a"], count_in_list),
+        (lambda: [deque()], count_in_list),
+    ],
+)
+def test_counts_kept_deep_inside_go_on(
+    make: Callable[[], Any], count: Callable[[Any], int]
+) -> None:
+    model = ready(Counting(make(), count))
+    fused = bnfuse.optimize(model)
+    for _ in range(3):
+        assert relative_error(fused(X), model(X)) < 1e-12
+
+
+def test_models_may_be_optimized_in_several_threads() -> None:
+    """Tracing puts stand-ins in place of PyTorch's functions, for one thread at a time."""
+    before = (builtins.print, torch.zeros, nn.Module.train)
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            for _ in range(3):
+                layers = [nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)] * 5
+                assert len(bnfuse.explain(nn.Sequential(*layers).eval()).folded) == 5
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert (builtins.print, torch.zeros, nn.Module.train) == before

@@ -53,6 +53,14 @@ def makes_one_like_itself(x: Any) -> Any:
     return type(x)(x.shape)
 
 
+def matches(x: Any) -> Any:
+    match x:
+        case {"a": v}:
+            return v
+        case _:
+            return x
+
+
 @pytest.mark.parametrize(
     ("function", "what"),
     [
@@ -61,8 +69,13 @@ def makes_one_like_itself(x: Any) -> Any:
         (asks_the_type, "asks for the exact type of a value"),
         (cleans_up, ""),
         (uses_a_context, ""),
-        (asks_its_own_type, ""),
-        (makes_one_like_itself, ""),
+        (asks_its_own_type, "asks whether two values are the same object"),
+        (makes_one_like_itself, "asks for the exact type of a value"),
+        (lambda x: {torch.Tensor: 2}.get(type(x), 3), "asks for the exact type of a value"),
+        (lambda x: x.contiguous() is x, "asks whether two values are the same object"),
+        (lambda x: x.dtype is torch.float32, "asks whether two values are the same object"),
+        (lambda x: x is None, ""),
+        (matches, "matches patterns"),
         (lambda x: [y for y in x if y], ""),
     ],
 )

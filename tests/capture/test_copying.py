@@ -11,6 +11,7 @@ from torch import nn
 
 import bnfuse
 from bnfuse.capture import copy_model
+from bnfuse.errors import RequestError
 from tests.support import noise, ready, relative_error
 
 
@@ -75,3 +76,46 @@ def test_a_module_that_refuses_is_the_caller_s_own_and_stays_as_it_is() -> None:
     report = bnfuse.report(fused)
     assert [row.name for row in report.folded] == ["1"]
     assert [(row.name, row.reason) for row in report.kept] == [("2.norm", "not-copyable")]
+
+
+class CopiesToItself(nn.Module):
+    """Is its own copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+    def __deepcopy__(self, memo: object) -> CopiesToItself:
+        return self
+
+
+def test_a_module_that_copies_to_itself_is_the_caller_s_own() -> None:
+    alone = ready(CopiesToItself())
+    model = nn.Sequential(alone).eval()
+    fused = bnfuse.optimize(model)
+    assert all(parameter.requires_grad for parameter in alone.parameters())
+    assert type(alone.norm) is nn.BatchNorm2d
+    x = noise(1, 3, 4, 4)
+    assert torch.equal(fused(x), model(x))
+    assert [row.reason for row in bnfuse.report(fused).kept] == ["not-copyable"]
+
+
+@pytest.mark.parametrize("model", [CopiesToItself(), Refusing()])
+def test_a_model_that_cannot_be_copied_at_all_is_refused(model: nn.Module) -> None:
+    before = dict(vars(model.eval()))
+    with pytest.raises(
+        RequestError, match="cannot be copied, and the model given is never changed"
+    ):
+        bnfuse.optimize(model)
+    assert vars(model) == before
+
+
+def test_nesting_too_deep_to_copy_is_a_request_error() -> None:
+    model: nn.Module = nn.ReLU().eval()
+    for _ in range(400):
+        model = nn.Sequential(model)
+    with pytest.raises(RequestError, match="nested too deep to be copied"):
+        copy_model(model)
