@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from bnfuse.validation.inputs import Arguments
 
 
+def file_device() -> str:
+    """Return where ONNX files run: on CUDA where both PyTorch and onnxruntime have it.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    runtime = require("onnxruntime", "to run ONNX files")
+    has_provider = "CUDAExecutionProvider" in runtime.get_available_providers()
+    return "cuda" if has_provider and torch.cuda.is_available() else "cpu"
+
+
 class OnnxSession:
     """An ONNX file loaded in onnxruntime.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,6 @@ from bnfuse.validation.runners import candidate_runner, make_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch.export import ExportedProgram
 
@@ -45,7 +45,8 @@ def verify(
         fused: What ``optimize`` returned, or the path of an exported ``.onnx`` file.
         example_inputs: Positional arguments of a call, which give shapes and dtypes.
         example_kwargs: Keyword arguments of that call.
-        device: Where to run; a CUDA device where there is one, by default.
+        device: Where to run; by default a CUDA device where there is one, and for a file where
+            onnxruntime can use it too.
         seed: The seed of the further sets of inputs.
 
     Raises:
@@ -57,6 +58,10 @@ def verify(
     True
     """
     model = check_request(model)
+    if device is None and isinstance(fused, str | Path) and Path(fused).suffix == ".onnx":
+        from bnfuse.export.runtime import file_device
+
+        device = file_device()
     place = chosen_device(device)
     with torch.no_grad(), full_precision(), torch.random.fork_rng():
         candidate = candidate_runner(fused, place)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bnfuse.errors import MissingDependencyError, RequestError
-from bnfuse.export.runtime import OnnxSession
+from bnfuse.export.runtime import OnnxSession, file_device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,3 +122,19 @@ def test_without_onnxruntime(exported: Exported, monkeypatch: pytest.MonkeyPatch
     )
     with pytest.raises(MissingDependencyError, match=f"^{re.escape(wanted)}$"):
         OnnxSession(exported.done.path)
+
+
+@pytest.mark.parametrize(
+    ("providers", "has_gpu", "device"),
+    [
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], True, "cuda"),
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], False, "cpu"),
+        (["CPUExecutionProvider"], True, "cpu"),
+    ],
+)
+def test_files_run_on_cuda_only_where_both_packages_can(
+    providers: list[str], has_gpu: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert file_device() == device
