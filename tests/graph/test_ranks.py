@@ -12,7 +12,7 @@ from bnfuse.graph import Program, proven_rank
 def rank_of_output(model: nn.Module) -> int | None:
     """Trace a model and return what is proven about its output."""
     program = Program(model, fx.Tracer().trace(model))
-    output = next(reversed(program.graph.nodes))
+    output = list(program.graph.nodes)[-1]
     value = output.args[0]
     assert isinstance(value, fx.Node)
     return proven_rank(program, value)

@@ -43,7 +43,7 @@ class Renamer:
 
     def rewrite(self, program: Program, match: Found) -> Applied | Declined:
         if self.breaks_graph:
-            next(iter(program.graph.nodes)).append(next(reversed(program.graph.nodes)))
+            next(iter(program.graph.nodes)).append(list(program.graph.nodes)[-1])
         return Applied(match.name, match.name, into="there")
 
 
