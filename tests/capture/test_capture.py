@@ -287,11 +287,12 @@ def test_models_may_be_optimized_in_several_threads() -> None:
     before = (builtins.print, torch.zeros, nn.Module.train)
     failures: list[Exception] = []
 
+    model = nn.Sequential(*[nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)] * 5).eval()
+
     def work() -> None:
         try:
             for _ in range(3):
-                layers = [nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)] * 5
-                assert len(bnfuse.explain(nn.Sequential(*layers).eval()).folded) == 5
+                assert len(bnfuse.explain(model).folded) == 5
         except Exception as error:
             failures.append(error)
 
