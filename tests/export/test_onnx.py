@@ -72,7 +72,7 @@ def small() -> nn.Module:
     return sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU()).float()
 
 
-def wrong_optimize(model: nn.Module, **_: Any) -> nn.Module:
+def wrong_optimize(model: nn.Module, *_: Any, **__: Any) -> nn.Module:
     """Optimize, and get one weight wrong by 1%."""
     optimized = bnfuse.optimize(model)
     weight = optimized.get_submodule("0").get_parameter("weight")
