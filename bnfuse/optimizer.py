@@ -42,8 +42,9 @@ def optimize(
     Args:
         model: Any ``nn.Module`` in eval mode, or an exported program.
         example_inputs: Positional arguments of a call. They settle which axis a batch norm acts on
-            where the graph leaves that open, and the result is checked against the model in
-            float64 before it is returned, and left unfused where the check fails.
+            where the graph leaves that open; a forward that no trace can follow gets a graph for
+            calls of their shapes; and the result is checked against the model in float64 before
+            it is returned, and left unfused where the check fails.
         example_kwargs: Keyword arguments of that call.
         skip: Layers to leave alone: names (which include all they contain) or patterns of names,
             such as ``"layer1"`` or ``"*.downsample.*"``.
@@ -70,7 +71,7 @@ def optimize(
     model = check_request(model)
     skip = _as_names(skip)
     if example_inputs is None:
-        return _optimized(model, skip, frozenset())
+        return _optimized(model, skip)
     optimized = _settled_by_example(model, skip, example_inputs, example_kwargs)
     if validate:
         outcome = verify(model, optimized, example_inputs, example_kwargs)
@@ -79,11 +80,19 @@ def optimize(
     return optimized
 
 
-def explain(model: nn.Module | ExportedProgram, *, skip: Sequence[str] = ()) -> Report:
+def explain(
+    model: nn.Module | ExportedProgram,
+    example_inputs: Sequence[Any] | None = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    skip: Sequence[str] = (),
+) -> Report:
     """Return what ``optimize`` would do to every batch norm of a model, and why.
 
     Args:
         model: Any ``nn.Module`` in eval mode; it is not changed.
+        example_inputs: Positional arguments of a call, as in ``optimize``.
+        example_kwargs: Keyword arguments of that call.
         skip: Layers to leave alone, as in ``optimize``.
 
     Raises:
@@ -94,7 +103,8 @@ def explain(model: nn.Module | ExportedProgram, *, skip: Sequence[str] = ()) -> 
     >>> explain(net).kept[0].reason
     'no-linear-producer'
     """
-    return report(optimize(model, skip=skip))
+    made = optimize(model, example_inputs, example_kwargs, skip=skip, validate=False)
+    return report(made)
 
 
 def _settled_by_example(
@@ -106,9 +116,10 @@ def _settled_by_example(
     """Return the optimized copy, without the folds that do not stand for the example's ranks."""
     other_axis: frozenset[str] = frozenset()
     args = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    example = (args, dict(example_kwargs or {}))
     while True:
-        optimized = _optimized(model, skip, other_axis)
-        site = _site_in_the_way(optimized, (args, dict(example_kwargs or {})))
+        optimized = _optimized(model, skip, other_axis, example)
+        site = _site_in_the_way(optimized, example)
         if site is None or site in other_axis:
             return optimized
         other_axis |= {site}
@@ -128,12 +139,18 @@ def _site_in_the_way(optimized: nn.Module, example: Arguments) -> str | None:
     return None
 
 
-def _optimized(model: nn.Module, skip: tuple[str, ...], other_axis: frozenset[str]) -> nn.Module:
+def _optimized(
+    model: nn.Module,
+    skip: tuple[str, ...],
+    other_axis: frozenset[str] = frozenset(),
+    example: Arguments | None = None,
+) -> nn.Module:
     """Return the optimized copy of a model, with its report."""
     copied = copy_model(model)
-    rewriter = TreeRewriter(copied.by_reference, skipper(skip), other_axis)
-    optimized = rewriter.whole(copied)
-    made = summed(type(model).__name__, rewriter.outcomes, _previous_report(model))
+    skipped = skipper(skip)
+    rewriter = TreeRewriter(copied.model, copied.by_reference, skipped, other_axis, example)
+    optimized = rewriter.whole()
+    made = summed(type(model).__name__, list(rewriter.outcomes.values()), _previous_report(model))
     _check_skip(skip, model, made)
     attach(optimized, made)
     return optimized

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bnfuse.capture import Capture, capture
+from bnfuse.capture import Capture, call_inside, capture, capture_by_example
+from bnfuse.capture.copying import copy_tree
 from bnfuse.graph import OptimizedModule, assemble
 from bnfuse.graph.hooks import FORWARD_HOOKS
 from bnfuse.graph.part import PartForward, install, part_forward
@@ -19,7 +20,22 @@ from bnfuse.report.inventory import Inventory, Settled, not_captured
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bnfuse.capture import ModelCopy
+    from bnfuse.validation.inputs import Arguments
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A module whose forward no trace shows, to be captured for an example.
+
+    Attributes:
+        module: The module, whose children may run graphs by now.
+        path: Its path in the model.
+        unfused: A copy made before that.
+    """
+
+    module: nn.Module
+    path: str
+    unfused: nn.Module
 
 
 @dataclass(slots=True)
@@ -27,60 +43,98 @@ class TreeRewriter:
     """Optimizes a copied model in place, part by part, and collects what happened.
 
     Attributes:
+        root: The copied model.
         by_reference: Identities of modules that are the caller's own; they stay as they are.
         is_skipped: Whether a layer, given by its full name, is to be left alone.
         other_axis: Batch norms known from an example to normalize another axis.
-        outcomes: What happened in each part, in order.
+        example: The arguments of a call, to capture for where no trace can.
+        outcomes: What happened in each part, by its path.
     """
 
+    root: nn.Module
     by_reference: frozenset[int]
     is_skipped: Callable[[str], bool]
     other_axis: frozenset[str] = frozenset()
-    outcomes: list[Settled] = field(default_factory=list)
+    example: Arguments | None = None
+    outcomes: dict[str, Settled] = field(default_factory=dict)
+    _candidates: list[_Candidate] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
 
-    def whole(self, copied: ModelCopy) -> nn.Module:
+    def whole(self) -> nn.Module:
         """Return the optimized model: a graph of the whole, or the model with graphs inside."""
-        root = copied.model
+        root = self.root
         if part_forward(root):
             return root
         captured = capture(root, self.by_reference)
         if isinstance(captured, Capture) and captured.assumptions.hold_always:
             return self._graph(captured, "")
         self._part(root, "", captured)
+        self._by_example()
         return root
 
     def _part(self, module: nn.Module, path: str, captured: Capture | str) -> None:
         """Give a module a graph of its forward, or go on with its children."""
         if isinstance(captured, str):
-            self._children(module, path, captured)
+            self._uncaptured(module, path, captured)
             return
         for table in FORWARD_HOOKS:  # they run around the part, not inside its graph
             getattr(captured.program.root, table).clear()
-        before = self._folds
         optimized = self._graph(captured, path)
-        if self._folds > before:
+        if self.outcomes[path].folded:
             install(PartForward(module, optimized, captured.assumptions))
 
-    @property
-    def _folds(self) -> int:
-        """How many batch norms have been folded so far."""
-        return sum(len(outcome.folded) for outcome in self.outcomes)
+    def _uncaptured(self, module: nn.Module, path: str, obstacle: str) -> None:
+        """Optimize the children of a module whose forward no graph shows."""
+        if self.example is not None:
+            unfused = copy_tree(module, self.by_reference)
+            self._candidates.append(_Candidate(module, path, unfused))
+        self._children(module, path, obstacle)
+
+    def _by_example(self) -> None:
+        """Capture forwards for the example where batch norms are missed, from the whole down."""
+        done: list[str] = []
+        for candidate in self._candidates:
+            in_parts = {k: v for k, v in self.outcomes.items() if _is_within(k, candidate.path)}
+            is_done = any(_is_within(candidate.path, path) for path in done)
+            if is_done or not any(outcome.is_missed for outcome in in_parts.values()):
+                continue
+            exported = self._exported(candidate.unfused, candidate.path)
+            if isinstance(exported, str):
+                continue
+            for path in in_parts:
+                del self.outcomes[path]
+            optimized = self._graph(exported, candidate.path)
+            folded_in_parts = sum(len(outcome.folded) for outcome in in_parts.values())
+            if len(self.outcomes[candidate.path].folded) > folded_in_parts:
+                install(PartForward(candidate.module, optimized, exported.assumptions))
+                done.append(candidate.path)
+            else:
+                del self.outcomes[candidate.path]
+                self.outcomes |= in_parts
+
+    def _exported(self, unfused: nn.Module, path: str) -> Capture | str:
+        """Capture a module for the call that the example makes of it."""
+        if self.example is None:
+            return "there is no example"
+        call = call_inside(self.root, path, self.example)
+        if call is None:
+            return "the example does not call it"
+        return capture_by_example(unfused, call, self.by_reference)
 
     def _children(self, module: nn.Module, path: str, obstacle: str) -> None:
         """Optimize the children of a module whose own forward stays Python."""
         owner = path or type(module).__name__
         if isinstance(module, _BatchNorm):
-            self.outcomes.append(not_captured(owner, obstacle))
+            self.outcomes[path] = not_captured(owner, obstacle)
         for name, child in list(module.named_children()):
             full = f"{path}.{name}" if path else name
             if id(child) in self._seen or part_forward(child):
                 continue
             self._seen.add(id(child))
             if isinstance(child, _BatchNorm) and _is_torch_leaf(child):
-                self.outcomes.append(not_captured(full, f"{owner}: {obstacle}"))
+                self.outcomes[full] = not_captured(full, f"{owner}: {obstacle}")
             elif id(child) in self.by_reference:
-                self.outcomes.append(Inventory.of_modules(child, full).all_kept("not-copyable"))
+                self.outcomes[full] = Inventory.of_modules(child, full).all_kept("not-copyable")
             elif not _is_torch_leaf(child):
                 self._part(child, full, capture(child, self.by_reference))
 
@@ -93,7 +147,7 @@ class TreeRewriter:
         results = [
             run_pass(program, one, lambda name: self.is_skipped(prefix + name)) for one in PIPELINE
         ]
-        self.outcomes.append(inventory.settled(results))
+        self.outcomes[path] = inventory.settled(results)
         optimized = assemble(program)
         for node in program.graph.nodes:
             if node.op == "call_module":
@@ -107,9 +161,14 @@ class TreeRewriter:
             return
         self._seen.add(id(module))
         if id(module) in self.by_reference:
-            self.outcomes.append(Inventory.of_modules(module, path).all_kept("not-copyable"))
+            self.outcomes[path] = Inventory.of_modules(module, path).all_kept("not-copyable")
             return
         self._part(module, path, capture(module, self.by_reference))
+
+
+def _is_within(path: str, above: str) -> bool:
+    """Whether a path is that of a module, or of something inside it."""
+    return not above or path == above or path.startswith(f"{above}.")
 
 
 def _is_torch_leaf(module: nn.Module) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from torch import fx, nn
 
 from bnfuse.capture.code import codes_of, noting_code, tests_none, untraceable
 from bnfuse.capture.copying import copy_tree
+from bnfuse.capture.example import ExampleAssumptions
 from bnfuse.capture.inputs import takes_inputs_apart
-from bnfuse.capture.signature import Assumptions, parameters_of
+from bnfuse.capture.signature import Assumptions, parameters_of, without_self
 from bnfuse.capture.state import CONSTANT_PREFIX
 from bnfuse.capture.tracer import ModelTracer
 from bnfuse.capture.watch import CaptureError, RandomDrawError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # A thread beside may draw from PyTorch's generator during a trace; a forward that does, does again.
 RANDOM_TRIES = 3
 # A trace puts stand-ins in place of functions of PyTorch, which two threads must not do at once.
-_ONE_AT_A_TIME = threading.RLock()
+ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Capture:
     """
 
     program: Program
-    assumptions: Assumptions
+    assumptions: Assumptions | ExampleAssumptions
 
 
 def capture(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> Capture | str:
@@ -56,7 +56,7 @@ def capture(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> Ca
         The capture, or what stood in the way: a clause without a full stop.
     """
     try:
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             for _ in range(RANDOM_TRIES - 1):
                 with suppress(RandomDrawError):
                     return _capture(module, by_reference)
@@ -86,9 +86,8 @@ def _capture(module: nn.Module, by_reference: frozenset[int]) -> Capture:
         raise CaptureError("its forward makes a tensor and then writes into it")
     if takes_inputs_apart(graph):
         _check_none_tests(copy_tree(module, by_reference), by_reference)
-    signature = inspect.signature(forward)
-    signature = signature.replace(parameters=list(signature.parameters.values())[1:])
-    return Capture(program, Assumptions(signature, parameters, frozenset(tracer.tensors)))
+    assumptions = Assumptions(without_self(forward), parameters, frozenset(tracer.tensors))
+    return Capture(program, assumptions)
 
 
 def _check_none_tests(root: nn.Module, by_reference: frozenset[int]) -> None:

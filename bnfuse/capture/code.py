@@ -61,6 +61,16 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 @lru_cache(maxsize=4096)
 def untraceable(code: CodeType) -> str:
     """Return what a function does that a trace takes no notice of, as a clause, or ""."""
+    if what := untraceable_on_tensors(code):
+        return what
+    if any(instruction.opname.startswith("MATCH_") for instruction in dis.get_instructions(code)):
+        return "matches patterns"
+    return "asks whether two values are the same object" if _compares_identity(code) else ""
+
+
+@lru_cache(maxsize=4096)
+def untraceable_on_tensors(code: CodeType) -> str:
+    """Return what goes another way on tensors without elements, as a clause, or ""."""
     names = [instruction.opname for instruction in dis.get_instructions(code)]
     # A handler ends in POP_EXCEPT, and so does a with statement; COPY before it marks the clean-up
     # that re-raises.
@@ -68,11 +78,17 @@ def untraceable(code: CodeType) -> str:
     ends = sum(name == "POP_EXCEPT" and before != "COPY" for before, name in pairs)
     if "CHECK_EXC_MATCH" in names or ends > names.count("WITH_EXCEPT_START"):
         return "catches exceptions"
-    if any(name.startswith("MATCH_") for name in names):
-        return "matches patterns"
-    if _asks_type(code):
-        return "asks for the exact type of a value"
-    return "asks whether two values are the same object" if _compares_identity(code) else ""
+    return "asks for the exact type of a value" if _asks_type(code) else ""
+
+
+def sets_data(code: CodeType) -> str:
+    """Return that a function gives a tensor other data, which no version counter tells, or "".
+
+    >>> sets_data(compile("weight.data = 0", "", "exec")), sets_data(compile("w = 0", "", "exec"))
+    ('sets the data of a tensor', '')
+    """
+    stores = (i for i in dis.get_instructions(code) if i.opname == "STORE_ATTR")
+    return "sets the data of a tensor" if any(i.argval == "data" for i in stores) else ""
 
 
 def _compares_identity(code: CodeType) -> bool:

@@ -71,6 +71,11 @@ class Assumptions:
         """Whether there is no call that the forward accepts and the graph does not stand for."""
         return not self.tensors and all(p.is_required for p in self.parameters)
 
+    @property
+    def hold_for_one_shape(self) -> bool:
+        """Whether the graph stands for calls of one shape only."""
+        return False
+
     def graph_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
         """Return the arguments to call the graph with, or None where it does not stand for them.
 
@@ -88,6 +93,16 @@ class Assumptions:
             elif p.name in bound and not _is_default(bound[p.name], p):
                 return None
         return given
+
+    def result(self, outputs: Any) -> Any:
+        """Return the forward's result from what the graph returned."""
+        return outputs
+
+
+def without_self(forward: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of an unbound forward after ``self``."""
+    signature = inspect.signature(forward)
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 def _is_default(value: Any, parameter: Parameter) -> bool:

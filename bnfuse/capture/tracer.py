@@ -11,7 +11,7 @@ from torch import fx, nn
 from bnfuse.capture.code import codes_of, untraceable
 from bnfuse.capture.proxy import RecordingProxy
 from bnfuse.capture.signature import parameters_of
-from bnfuse.capture.watch import CaptureError, Notices, watching
+from bnfuse.capture.watch import CaptureError, Notices, watching, watching_state
 from bnfuse.graph.hooks import is_hooked
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ModelTracer(fx.Tracer):
             CaptureError: The graph would lose something.
             Exception: Whatever the forward raises when it is run on proxies.
         """
-        with watching(root, self.notices):
+        with watching(root, self.notices), watching_state(root, self.notices):
             return self.trace(root)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:

@@ -28,7 +28,9 @@ from bnfuse.capture.factories import factories
 from bnfuse.capture.state import ModuleState, OutsideState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    StandIn = tuple[Any, str, Callable[..., Any]]
 
 _MODES = (
     "is_grad_enabled",
@@ -58,25 +60,39 @@ class Notices(list[str]):
 
 
 @contextmanager
-def watching(root: nn.Module, notices: Notices) -> Iterator[None]:
+def watching(
+    root: nn.Module, notices: Notices, stand_ins: Sequence[StandIn] = ()
+) -> Iterator[None]:
     """Run a trace of ``root`` and raise if it lost something.
+
+    Args:
+        root: What is traced.
+        notices: Where to note what is lost.
+        stand_ins: What else to put in place of functions meanwhile.
 
     Raises:
         CaptureError: Something was noticed.
     """
-    state, before, outside = ModuleState.of(root), _random_state(), OutsideState.of(root)
+    before, outside = _random_state(), OutsideState.of(root)
     try:
         with ExitStack() as stack:
-            for target, name, stand_in in _stand_ins(notices):
+            for target, name, stand_in in (*_stand_ins(notices), *stand_ins):
                 stack.enter_context(_replaced(target, name, stand_in))
             yield
     finally:
         notices.extend(f"its forward changes {name}" for name in outside.restore())
-    notices.extend(f"its forward {change}" for change in state.changes())
     if notices:
         raise CaptureError(notices[0])
     if _random_state() != before:
         raise RandomDrawError("its forward draws random numbers of its own")
+
+
+@contextmanager
+def watching_state(root: nn.Module, notices: Notices) -> Iterator[None]:
+    """Note what the forward changes in the modules of ``root``."""
+    state = ModuleState.of(root)
+    yield
+    notices.extend(f"its forward {change}" for change in state.changes())
 
 
 def called_by_torch(depth: int) -> bool:
@@ -85,7 +101,7 @@ def called_by_torch(depth: int) -> bool:
     return module.partition(".")[0] in ("torch", "bnfuse")
 
 
-def _stand_ins(notices: Notices) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+def _stand_ins(notices: Notices) -> Iterator[StandIn]:
     """Yield what to put in place of functions whose effect or answer a graph would not hold."""
     yield from rank_checks()
     yield from factories()

@@ -99,12 +99,16 @@ def demo(
 
 @app.command()
 def explain(
-    model: Model, weights: Weights = None, skip: Skip = None, as_json: Json = False
+    model: Model,
+    weights: Weights = None,
+    shape: Shapes = None,
+    skip: Skip = None,
+    as_json: Json = False,
 ) -> None:
     """Say what happens to each batch norm of a model, and why, without changing anything."""
-    loaded = _load(model, weights, None)
+    loaded = _load(model, weights, shape)
     with stage("Optimizing"):
-        made = explain_model(loaded.model, skip=skip or ())
+        made = explain_model(loaded.model, loaded.example_inputs, skip=skip or ())
     OUT.print_json(data=made.to_dict()) if as_json else OUT.print(as_table(made))
 
 

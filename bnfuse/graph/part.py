@@ -24,8 +24,15 @@ class Assumptions(Protocol):
     def signature(self) -> inspect.Signature:
         """The signature of the forward, without ``self``."""
 
+    @property
+    def hold_for_one_shape(self) -> bool:
+        """Whether the graph stands for calls of one shape only."""
+
     def graph_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
         """Return the arguments to call the graph with, or None where it does not stand for them."""
+
+    def result(self, outputs: Any) -> Any:
+        """Return the forward's result from what the graph returned."""
 
 
 class PartForward:
@@ -75,14 +82,15 @@ class PartForward:
         given = self.assumptions.graph_arguments(args, kwargs)
         if given is None:
             return type(self.part).forward(self.part, *args, **kwargs)
-        return graph(*given)
+        return self.assumptions.result(graph(*given))
 
     def give_up(self, *_: Any) -> None:
         """Run the part's own Python from now on: its weights are not those of the graph."""
         self.optimized = None
 
     def _is_traced(self) -> bool:
-        return torch.compiler.is_compiling() and not self.is_registered
+        is_lifted = self.is_registered and not self.assumptions.hold_for_one_shape
+        return torch.compiler.is_compiling() and not is_lifted
 
 
 class PartApply:

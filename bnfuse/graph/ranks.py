@@ -41,13 +41,20 @@ def proven_rank(program: Program, node: fx.Node) -> int | None:
     """
     value: object = node
     while isinstance(value, fx.Node):
-        stated = _asserted_rank(value)
+        stated = _recorded_rank(value)
+        if stated is None:
+            stated = _asserted_rank(value)
         if stated is None:
             stated = _rank_by_operation(program, value)
         if stated is not None:
             return stated
         value = _same_rank_input(program, value)
     return None
+
+
+def _recorded_rank(node: fx.Node) -> int | None:
+    """The rank noted at capture, where the graph stands for calls of one shape."""
+    return getattr(node.meta.get("val"), "ndim", None)
 
 
 def _rank_by_operation(program: Program, node: fx.Node) -> int | None:

@@ -43,6 +43,11 @@ class Settled:
     kept: tuple[Row, ...] = ()
     extra_bytes: int = 0
 
+    @property
+    def is_missed(self) -> bool:
+        """Whether there is a batch norm that no graph shows."""
+        return any(row.reason == "not-captured" for row in self.kept)
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from bnfuse.validation.inputs import Arguments
 
+# In float64 the reference itself rounds, and other kernels run than in float32, where the own error
+# is measured: a correct fold in SegFormer's head came out 6.3 times the figure scaled down.
+FLOAT64_MARGIN = 8.0
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -102,7 +106,7 @@ def make_reference(model: nn.Module, place: torch.device, example: Arguments) ->
         return Reference(name, doubled, unfused, 1.0, ulp)
     if _obstacle(model, place, torch.float32, example) is not None:
         return Reference(name, doubled, _nudged(unfused, ulp), 1.0, ulp)
-    ratio = ulp / torch.finfo(torch.float32).eps
+    ratio = FLOAT64_MARGIN * ulp / torch.finfo(torch.float32).eps
     return Reference(name, doubled, _cast_runner(model, place, torch.float32), ratio, ulp)
 
 

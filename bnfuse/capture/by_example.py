@@ -1,0 +1,181 @@
+"""Capture one call of a forward that no trace can follow, with ``torch.export``.
+
+A symbolic trace knows nothing of a value, so it stops where a forward turns a size into a Python
+number or loops over a list it was given. With an example call there is a second way: PyTorch runs
+the forward on tensors that have a shape and no elements, and every operation goes into the graph.
+The graph then stands for calls of that very form alone, see ``ExampleAssumptions``; all other calls
+run the forward itself.
+
+What a graph would lose is noticed as in a trace, by the same watch.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from bnfuse.capture.capture import ONE_AT_A_TIME, Capture
+from bnfuse.capture.code import codes_of, sets_data, untraceable_on_tensors
+from bnfuse.capture.copying import copy_model, copy_tree
+from bnfuse.capture.example import ExampleAssumptions
+from bnfuse.capture.signature import without_self
+from bnfuse.capture.watch import CaptureError, Notices, called_by_torch, watching, watching_state
+from bnfuse.graph.hooks import is_hooked
+from bnfuse.graph.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+# They answer yes while PyTorch exports, and no when the model runs.
+_COMPILING = ("is_compiling", "is_exporting", "is_dynamo_compiling")
+
+
+def capture_by_example(
+    module: nn.Module, example: Arguments, by_reference: frozenset[int] = frozenset()
+) -> Capture | str:
+    """Export the forward of a module for one example call.
+
+    Args:
+        module: The module.
+        example: The arguments of a call.
+        by_reference: Identities of modules that cannot be copied and stay the caller's own.
+
+    Returns:
+        The capture, or what stood in the way: a clause without a full stop.
+    """
+    try:
+        with ONE_AT_A_TIME:
+            return _exported(module, example, by_reference)
+    except CaptureError as error:
+        return str(error)
+    except Exception as error:
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        return f"exporting it for the example raised {type(error).__name__}: {first_line}"
+
+
+class _Called(BaseException):
+    """Ends a run once the call that was looked for has come; a forward may catch exceptions."""
+
+
+def call_inside(root: nn.Module, path: str, example: Arguments) -> Arguments | None:
+    """Return the arguments of the first call of a submodule in an example call of the model.
+
+    Args:
+        root: The model; a copy of it is run.
+        path: The submodule; the model itself if empty.
+        example: The arguments of a call of the model.
+
+    Returns:
+        None where the example does not call the submodule, or cannot be run.
+    """
+    if not path:
+        return example
+    trial = copy_model(root).model
+    found: list[Arguments] = []
+
+    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found.append((args, kwargs))
+        raise _Called
+
+    trial.get_submodule(path).register_forward_pre_hook(note, with_kwargs=True, prepend=True)
+    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.clone, example)
+    with torch.no_grad(), torch.random.fork_rng(), suppress(_Called, Exception):
+        trial(*args, **kwargs)
+    return found[0] if found else None
+
+
+def _exported(module: nn.Module, example: Arguments, by_reference: frozenset[int]) -> Capture:
+    if by_reference:
+        raise CaptureError("a part of it cannot be copied")
+    _check_code(module)
+    signature = without_self(type(module).forward)
+    bound = signature.bind(*example[0], **example[1])
+    bound.apply_defaults()
+    root, notices = copy_tree(module), Notices()
+    _watch_calls(root, notices)
+    with torch.no_grad(), watching(root, notices, _eager_answers()):
+        program = torch.export.export(root, bound.args, bound.kwargs, strict=False)
+    exported = program.module()
+    outputs = program.call_spec.out_spec
+    if outputs is None:
+        raise CaptureError("the form of its result is not known")
+    flat = _flat_graph(exported.graph)
+    assumptions = ExampleAssumptions.of(signature, bound.args, bound.kwargs, outputs)
+    return Capture(Program(_tree_of(exported), flat), assumptions)
+
+
+def _check_code(module: nn.Module) -> None:
+    """Refuse what would run otherwise on the stand-ins of an export, or not at all."""
+    if type(module).__call__ is not nn.Module.__call__:
+        raise CaptureError("its class overrides __call__")
+    for path, inner in module.named_modules():
+        if is_hooked(inner):
+            raise CaptureError(f"hooks are on {path or 'the model'}")
+        for code in codes_of(inner):
+            if what := untraceable_on_tensors(code) or sets_data(code):
+                raise CaptureError(f"the forward of {path or 'the model'} {what}")
+
+
+def _watch_calls(root: nn.Module, notices: Notices) -> None:
+    """Note what the forward changes in the modules of ``root``.
+
+    That has to be looked for inside the call, since an export puts the attributes back after it.
+    """
+    stack = ExitStack()
+
+    def before(*_: object) -> None:
+        stack.enter_context(watching_state(root, notices))
+
+    def after(*_: object) -> None:
+        stack.close()
+
+    root.register_forward_pre_hook(before)
+    root.register_forward_hook(after)
+
+
+def _eager_answers() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return stand-ins that tell a forward what it would be told when it runs."""
+    return [(torch.compiler, name, _eager(getattr(torch.compiler, name))) for name in _COMPILING]
+
+
+def _eager(original: Callable[..., bool]) -> Callable[..., bool]:
+    def answer() -> bool:
+        return original() if called_by_torch(1) else False
+
+    return answer
+
+
+def _flat_graph(graph: fx.Graph) -> fx.Graph:
+    """Return a graph of tensors in and tensors out, without checks of shapes.
+
+    Raises:
+        CaptureError: It calls more than operators, such as a region with another grad mode.
+    """
+    flat = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node.op == "call_module" and node.target == "_guards_fn":
+            continue
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            raise CaptureError(f"its forward has a region of its own, {node.target}")
+        if node.op == "get_attr" and not node.users:
+            continue
+        copied[node] = flat.node_copy(node, lambda source: copied[source])
+    return flat
+
+
+def _tree_of(exported: nn.Module) -> nn.Module:
+    """Return the layers and tensors of an exported module without its own graph."""
+    tree = nn.Module()
+    tree._modules = {k: v for k, v in exported._modules.items() if k != "_guards_fn"}
+    for table in ("_parameters", "_buffers", "_non_persistent_buffers_set"):
+        setattr(tree, table, getattr(exported, table))
+    tensors = {k: v for k, v in vars(exported).items() if isinstance(v, torch.Tensor)}
+    tree.__dict__.update(tensors)
+    return tree.eval()
