@@ -57,6 +57,15 @@ def has_batch_norm(name: str) -> bool:
     return small and any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
+def torch_fx_traces(model: torch.nn.Module) -> bool:
+    """Whether the tracer that comes with PyTorch takes the model."""
+    try:
+        fx.symbolic_trace(model)
+    except Exception:
+        return False
+    return True
+
+
 def measured(name: str) -> dict[str, Any]:
     """Optimize one model, and compare it with itself in float64."""
     loaded = load_model(f"timm:{name}")
@@ -74,6 +83,7 @@ def measured(name: str) -> dict[str, Any]:
         "folded": len(report.folded),
         "kept": dict(Counter(row.reason for row in report.kept)),
         "captured_whole": isinstance(fused, fx.GraphModule),
+        "torch_fx_traces": torch_fx_traces(model),
         "float64_error": error,
         "equal": error <= 1e-9,
         "optimize_s": round(seconds, 2),
@@ -109,6 +119,10 @@ def summary(rows: list[dict[str, Any]]) -> Table:
     table.add_row("captured whole", str(len(whole)))
     table.add_row("batch norms", str(total))
     table.add_row("folded", str(folded))
+    rejected = [row for row in done if not row["torch_fx_traces"]]
+    total, folded = (sum(row[key] for row in rejected) for key in ("batch_norms", "folded"))
+    table.add_row("rejected by torch.fx's tracer", str(len(rejected)))
+    table.add_row("batch norms in those, folded", f"{folded} of {total}")
     for row in rows:
         if "failed" in row or not row["equal"]:
             table.add_row(row["model"], row.get("failed") or f"error {row['float64_error']:.1e}")
