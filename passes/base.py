@@ -98,6 +98,7 @@ def run_pass(
     """
     applied: list[Applied] = []
     declined: list[Declined] = []
+    program.refresh()
     for node in list(program.graph.nodes):
         match: Match | None = one.match(program, node)
         if match is None:

@@ -3,8 +3,27 @@
 Everything here is a pure function of float64 tensors. Nothing here knows what a graph is.
 """
 
-from bnfuse.affine.absorb import absorb_into_rows, absorb_into_transposed
+from bnfuse.affine.absorb import (
+    absorb_into_columns,
+    absorb_into_rows,
+    absorb_into_transposed,
+    scale_transposed_inputs,
+)
+from bnfuse.affine.layout import joined, permuted, pieces, regroup, unpermuted
 from bnfuse.affine.rounding import as_float64, round_once
 from bnfuse.affine.values import Affine
 
-__all__ = ["Affine", "absorb_into_rows", "absorb_into_transposed", "as_float64", "round_once"]
+__all__ = [
+    "Affine",
+    "absorb_into_columns",
+    "absorb_into_rows",
+    "absorb_into_transposed",
+    "as_float64",
+    "joined",
+    "permuted",
+    "pieces",
+    "regroup",
+    "round_once",
+    "scale_transposed_inputs",
+    "unpermuted",
+]

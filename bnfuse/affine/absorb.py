@@ -1,8 +1,9 @@
-"""An affine after a linear operation, absorbed into the operation's weight and bias.
+"""An affine beside a linear operation, absorbed into the operation's weight and bias.
 
 Every rule takes the stored weight and bias and returns new ones, in float64. A missing bias counts
-as 0. Each is exact for any stride, padding, padding mode and dilation, and for scales that are
-zero or negative, because the affine acts on the operation's output alone.
+as 0. Behind the operation it is exact for any stride, padding, padding mode and dilation, and for
+scales that are zero or negative, because the affine acts on the output alone. Before the operation
+the scale is as free, while the shift has to reach every tap: zero padding is not shifted.
 """
 
 from __future__ import annotations
@@ -67,6 +68,54 @@ def absorb_into_transposed(
     # (out,) -> (groups, 1, out/groups, 1, ..., 1)
     scale = affine.scale.to(grouped.device).view(groups, 1, outputs_per_group, *[1] * len(kernel))
     return (grouped * scale).reshape(weight.shape), _absorb_into_bias(bias, affine)
+
+
+def absorb_into_columns(
+    weight: Tensor, bias: Tensor | None, affine: Affine, groups: int = 1
+) -> tuple[Tensor, Tensor | None]:
+    """Absorb an affine on the input axis of a convolution or a linear layer.
+
+    Output channel ``o`` in group ``g = o // (out / groups)`` reads the input channels
+    ``i = g * in / groups + j``, and its kernel has taps ``k``::
+
+        sum_jk W[o, j, k] (s_i x_i + t_i) = sum_jk (W[o, j, k] s_i) x_i + sum_jk W[o, j, k] t_i
+
+    The last sum is a constant for each output only where every tap reads a shifted value; the
+    caller sees to that, or gives an affine without shift.
+
+    Args:
+        weight: ``(out, in / groups, *kernel)`` of a convolution, ``(out, in)`` of a linear layer.
+        bias: ``(out,)`` or None.
+        affine: ``in`` channels.
+        groups: The number of groups of the convolution.
+
+    Returns:
+        The new weight, shaped as the old one, and the new bias ``(out,)``, None where there was
+        none and needs to be none.
+    """
+    exact = as_float64(weight)
+    outputs, inputs_per_group, *kernel = weight.shape
+    # (groups * in/groups,) -> (groups, 1, in/groups) -> (out, in/groups, 1, ..., 1)
+    rows = (groups, outputs // groups, inputs_per_group)
+
+    def by_output(coefficients: Tensor) -> Tensor:
+        columns = coefficients.to(exact.device).reshape(groups, 1, inputs_per_group).expand(rows)
+        return columns.reshape(outputs, inputs_per_group, *[1] * len(kernel))
+
+    scaled = exact * by_output(affine.scale)
+    if not affine.has_shift:
+        return scaled, None if bias is None else as_float64(bias)
+    added = (exact * by_output(affine.shift)).flatten(1).sum(1)
+    return scaled, added if bias is None else as_float64(bias) + added
+
+
+def scale_transposed_inputs(weight: Tensor, scale: Tensor) -> Tensor:
+    """Absorb a scale on the input axis of a transposed convolution: ``W'[i] = s_i W[i]``.
+
+    A shift there is not a constant for each output: edges see fewer taps than the interior.
+    """
+    exact = as_float64(weight)
+    return exact * scale.to(exact.device).view(-1, *[1] * (weight.ndim - 1))
 
 
 def _absorb_into_bias(bias: Tensor | None, affine: Affine) -> Tensor:

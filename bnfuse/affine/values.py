@@ -1,4 +1,4 @@
-"""The per-channel affine ``y = scale * x + shift``, the common form of everything that folds."""
+"""The affine ``y = scale * x + shift``, the common form of everything that folds."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ import torch
 from bnfuse.affine.rounding import as_float64
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Affine:
-    """``y = scale * x + shift`` along one axis of the value.
+    """``y = scale * x + shift`` with coefficients that broadcast against the value ``x``.
+
+    A vector ``(channels,)`` stands for one axis of the value, which the user of the vector knows.
+    On its way through a graph the affine has as many axes as the value, each of size 1 or of the
+    value's size there; then a layout operation moves the coefficients as it moves the value.
 
     Attributes:
-        scale: float64, shape ``(channels,)``.
-        shift: float64, shape ``(channels,)``.
+        scale: float64.
+        shift: float64, of the same shape.
     """
 
     scale: Tensor
@@ -59,15 +65,42 @@ class Affine:
             shift = as_float64(beta) + shift
         return cls(scale, shift)
 
+    @classmethod
+    def of(cls, scale: Tensor | float, shift: Tensor | float) -> Affine:
+        """Return the affine with the given coefficients, broadcast against each other."""
+        pair = [as_float64(torch.as_tensor(value)) for value in (scale, shift)]
+        device = next((value.device for value in pair if value.ndim), pair[0].device)
+        return cls(*torch.broadcast_tensors(*(value.to(device) for value in pair)))
+
     @property
     def channels(self) -> int:
-        """How many channels the affine has."""
+        """How many channels a vector of coefficients has."""
         return self.scale.numel()
+
+    @property
+    def rank(self) -> int:
+        """How many axes the coefficients have."""
+        return self.scale.ndim
 
     @property
     def is_finite(self) -> bool:
         """Whether every scale and every shift is a finite number."""
         return bool(torch.isfinite(self.scale).all() and torch.isfinite(self.shift).all())
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether any shift is not 0."""
+        return bool((self.shift != 0).any())
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether any scale is not 1."""
+        return bool((self.scale != 1).any())
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether every scale is above 0."""
+        return bool((self.scale > 0).all())
 
     def then(self, later: Affine) -> Affine:
         """Return this affine followed by ``later``: ``s2 (s1 x + t1) + t2``.
@@ -77,4 +110,39 @@ class Affine:
         >>> both.scale.item(), both.shift.item()
         (6.0, 8.0)
         """
-        return Affine(later.scale * self.scale, later.scale * self.shift + later.shift)
+        return Affine.of(later.scale * self.scale, later.scale * self.shift + later.shift)
+
+    def without_shift(self) -> Affine:
+        """Return the scale alone."""
+        return Affine(self.scale, torch.zeros_like(self.shift))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Affine:
+        """Return the affine with a layout operation applied to both coefficients."""
+        return Affine(function(self.scale), function(self.shift))
+
+    def is_constant_on(self, axis: int) -> bool:
+        """Whether the coefficients are the same all along an axis of the value."""
+        return self.scale.shape[axis] == 1
+
+    def on_axis(self, axis: int, rank: int) -> Affine:
+        """Return a vector of coefficients as those of one axis of a value with ``rank`` axes.
+
+        >>> Affine.of(torch.ones(3), 0.0).on_axis(1, rank=4).scale.shape
+        torch.Size([1, 3, 1, 1])
+        """
+        return self.map(lambda c: c.reshape([-1 if a == axis else 1 for a in range(rank)]))
+
+    def along(self, axis: int, size: int) -> Affine | None:
+        """Return the coefficients along one axis as vectors, or None where others matter as well.
+
+        Args:
+            axis: The axis of the value.
+            size: The value's size there.
+
+        >>> Affine.of(torch.ones(1, 3, 1), 0.0).along(1, 3).scale.shape
+        torch.Size([3])
+        """
+        others = [n for a, n in enumerate(self.scale.shape) if a != axis % self.rank]
+        if any(n != 1 for n in others) or self.scale.shape[axis] not in (1, size):
+            return None
+        return self.map(lambda c: c.reshape(-1).expand(size).contiguous())

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from bnfuse.graph.aliases import WrittenValues
 from bnfuse.graph.readers import written_constants
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
+
+    from bnfuse.ops.shapes import Shapes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +51,32 @@ class Program:
         self.graph = graph
         self.by_reference = by_reference
         self.written = written_constants(graph)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Forget what was found out about the graph's values, since the graph has changed."""
+        self._shapes: Shapes | None = None
+        self._written_values: WrittenValues | None = None
+
+    @property
+    def shapes(self) -> Shapes:
+        """What is proven about the shapes of the values that were there at the last refresh."""
+        if self._shapes is None:
+            from bnfuse.ops.shapes import Shapes  # it reads the graph through this class
+
+            self._shapes = Shapes(self)
+        return self._shapes
+
+    @property
+    def written_values(self) -> WrittenValues:
+        """The values that an in-place operation may write."""
+        if self._written_values is None:
+            from bnfuse.ops.fresh import makes_new, may_write  # likewise
+
+            self._written_values = WrittenValues(
+                self.graph, partial(makes_new, self), partial(may_write, self)
+            )
+        return self._written_values
 
     def module(self, path: str) -> nn.Module:
         """Return the submodule at ``path``; raises AttributeError where there is none."""

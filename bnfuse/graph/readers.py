@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnfuse.graph.guards import check_rank
+from bnfuse.graph.guards import assume_rank, check_rank
 
 if TYPE_CHECKING:
     from torch import fx
@@ -38,12 +38,16 @@ _STORE_OPERATORS = frozenset(
 )  # fmt: skip
 
 
-def reads_metadata_only(reader: fx.Node) -> bool:
-    """Whether a node asks only for shape, dtype or device of its first argument."""
-    if reader.target is check_rank:
+_SHAPED_LIKE = frozenset({"reshape_as", "view_as", "expand_as"})
+
+
+def reads_metadata_only(reader: fx.Node, value: fx.Node | None = None) -> bool:
+    """Whether a node asks only for shape, dtype or device of a value: by default its first one."""
+    if reader.target in (check_rank, assume_rank):
         return True
     if reader.op == "call_method":
-        return reader.target in METADATA_METHODS
+        is_shape = reader.target in _SHAPED_LIKE and value is not None
+        return reader.target in METADATA_METHODS or (is_shape and reader.args[0] is not value)
     if str(reader.target).startswith("aten.sym_"):
         return True
     return reader.target is getattr and reader.args[1] in _METADATA_ATTRIBUTES
@@ -51,7 +55,7 @@ def reads_metadata_only(reader: fx.Node) -> bool:
 
 def value_readers(node: fx.Node) -> list[fx.Node]:
     """Return the users of ``node`` that depend on its elements, in graph order."""
-    return [user for user in node.users if not reads_metadata_only(user)]
+    return [user for user in node.users if not reads_metadata_only(user, node)]
 
 
 def writes_in_place(node: fx.Node) -> bool:

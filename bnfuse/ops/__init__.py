@@ -1,8 +1,8 @@
 """What the nodes of a graph mean: one row per operation, with every spelling of it."""
 
-from bnfuse.ops.calls import Call, layer_name, read_call
+from bnfuse.ops.calls import OPERATIONS, Call, layer_name, read_call
 from bnfuse.ops.linear import absorb_after, output_channels, rank_with_channels_on_axis_1
-from bnfuse.ops.table import OPERATIONS, Kind, Operation
+from bnfuse.ops.table import Kind, Operation
 from bnfuse.ops.weights import write_weights
 
 __all__ = [

@@ -10,15 +10,19 @@ from torch import fx
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Constant
 from bnfuse.ops.plain import behaves_as
-from bnfuse.ops.table import OPERATIONS, Kind, Operation
+from bnfuse.ops.table import WEIGHTED, Kind, Operation
+from bnfuse.ops.table_values import VALUE_OPERATIONS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bnfuse.graph.program import Program
 
+OPERATIONS = (*WEIGHTED, *VALUE_OPERATIONS)
+"""Every operation the passes know, in no particular order."""
 _BY_MODULE = {module: row for row in OPERATIONS for module in row.modules}
 _BY_FUNCTION = {function: row for row in OPERATIONS for function in row.functions}
+_BY_METHOD = {method: row for row in OPERATIONS for method in row.methods}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +34,24 @@ class Call:
         node: The node of the graph.
         name: The qualified name of the layer; for a function call that of the layer whose tensors
             it reads, or whose forward makes it.
-        input: The value it is applied to.
+        input: The value it is applied to; the first of several.
+        operands: All values it is applied to, where one may be a plain number.
         constants: The tensors it reads: a Constant, a node where the tensor is computed in the
             graph, or None where there is none.
         options: Its plain arguments; a node where one is computed in the graph.
         hooked: Whether the user's own code runs around the call.
+        spelling: The name of the layer's class, or of the function or method.
     """
 
     kind: Kind
     node: fx.Node
     name: str
     input: fx.Node
+    operands: tuple[Any, ...]
     constants: dict[str, Constant | fx.Node | None]
     options: dict[str, Any]
     hooked: bool
+    spelling: str
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -86,7 +94,11 @@ def read_call(program: Program, node: fx.Node) -> Call | None:
     if node.op == "call_module":
         return _read_module(program, node)
     if node.op == "call_function" and node.target in _BY_FUNCTION:
-        return _read_function(program, node)
+        row = _BY_FUNCTION[node.target]
+        return _read_operator(program, node, row, row.functions[node.target])
+    if node.op == "call_method" and node.target in _BY_METHOD:
+        row = _BY_METHOD[str(node.target)]
+        return _read_operator(program, node, row, row.methods[str(node.target)])
     return None
 
 
@@ -94,33 +106,72 @@ def _read_module(program: Program, node: fx.Node) -> Call | None:
     path = str(node.target)
     module = program.module(path)
     known = behaves_as(module, _BY_MODULE)
-    row = _BY_MODULE.get(known) if known else None
     value = node.args[0] if node.args else node.kwargs.get("input")
-    if row is None or not isinstance(value, fx.Node):
+    if known is None or not isinstance(value, fx.Node):
         return None
+    row = _BY_MODULE[known]
     constants: dict[str, Constant | fx.Node | None] = {}
     for name in row.constants:
         tensor = getattr(module, name)
         constants[name] = None if tensor is None else Constant(f"{path}.{name}", tensor)
-    options = {name: getattr(module, name) for name in row.options}
-    return Call(row.kind, node, path, value, constants, options, is_hooked(module))
+    options = {name: getattr(module, name, default) for name, default in row.options.items()}
+    return Call(row.kind, node, path, value, (value,), constants, options, is_hooked(module), known.__name__)
 
 
-def _read_function(program: Program, node: fx.Node) -> Call | None:
-    row = _BY_FUNCTION[node.target]
-    given = _bind(row, node)
-    value = given.get("input")
-    if not isinstance(value, fx.Node):
+def _read_operator(
+    program: Program, node: fx.Node, row: Operation, names: tuple[str, ...]
+) -> Call | None:
+    given = _bind(names, node)
+    known = {*names_of(names), *row.inputs, *row.constants, *row.options}
+    is_told = given.keys() <= known
+    if row.kind is not Kind.ACTIVATION and not is_told:
+        return None
+    operands = _operands(given, row)
+    value = next((operand for operand in operands if isinstance(operand, fx.Node)), None)
+    if value is None:
         return None
     constants = {name: _constant(program, given.get(name)) for name in row.constants}
     options = {name: given.get(name, default) for name, default in row.options.items()}
     name = _owner(constants) or layer_name(node)
-    return Call(row.kind, node, name, value, constants, options, hooked=False)
+    spelling = str(getattr(node.target, "__name__", node.target))
+    return Call(row.kind, node, name, value, operands, constants, options, False, spelling)
 
 
-def _bind(row: Operation, node: fx.Node) -> dict[str, Any]:
-    """Return the arguments of a function call by name."""
-    bound = dict(zip(row.functions[node.target], node.args, strict=False))
+def _operands(given: dict[str, Any], row: Operation) -> tuple[Any, ...]:
+    """Return the values of a call: those named in the row, or those in the list it takes."""
+    first = given.get(row.inputs[0])
+    if isinstance(first, list | tuple):
+        return tuple(first)
+    return tuple(given.get(name) for name in row.inputs)
+
+
+def argument_names(node: fx.Node) -> tuple[str, ...]:
+    """Return the names of a known function's arguments, in order."""
+    return _BY_FUNCTION[node.target].functions[node.target]
+
+
+def names_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return argument names without the star.
+
+    >>> names_of(("input", "*shape"))
+    ('input', 'shape')
+    """
+    return tuple(name.removeprefix("*") for name in names)
+
+
+def _bind(names: tuple[str, ...], node: fx.Node) -> dict[str, Any]:
+    """Return the arguments of a call by name."""
+    args = list(node.args)
+    if len(args) > len(names) and not names[-1].startswith("*"):
+        names = (*names, *(f"argument {count}" for count in range(len(names), len(args))))
+    bound: dict[str, Any] = {}
+    for position, name in enumerate(names[: len(args)]):
+        if name.startswith("*"):
+            rest = args[position:]
+            is_one = len(rest) == 1 and isinstance(rest[0], list | tuple)
+            bound[name[1:]] = tuple(rest[0]) if is_one else tuple(rest)
+        else:
+            bound[name] = args[position]
     return {**bound, **node.kwargs}
 
 

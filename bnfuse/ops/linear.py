@@ -20,6 +20,13 @@ def output_channels(call: Call) -> int:
     return int(call.weight.shape[0])
 
 
+def input_channels(call: Call) -> int:
+    """Return how many channels a linear operation reads."""
+    if call.kind is Kind.TRANSPOSED_CONVOLUTION:
+        return int(call.weight.shape[0])
+    return int(call.weight.shape[1]) * int(call.options.get("groups", 1))
+
+
 def rank_with_channels_on_axis_1(call: Call) -> int:
     """Return the rank of value at which the operation writes its channels on axis 1.
 

@@ -23,6 +23,26 @@ class Kind(enum.Enum):
     BATCH_NORM = "batch norm"
     IDENTITY = "identity"
     DROPOUT = "dropout"
+    COPY = "copy"
+    ADD = "sum"
+    SUBTRACT = "difference"
+    MULTIPLY = "product"
+    DIVIDE = "quotient"
+    NEGATE = "negation"
+    RECTIFIER = "rectifier"
+    AVERAGE_POOL = "average pool"
+    ADAPTIVE_AVERAGE = "adaptive average pool"
+    MEAN = "mean"
+    MAX_POOL = "max pool"
+    CONCATENATION = "concatenation"
+    SPLIT = "split"
+    ITEM = "piece"
+    PERMUTATION = "permutation"
+    RESHAPE = "reshape"
+    RESIZE = "resize"
+    PADDING = "padding"
+    PIXEL_SHUFFLE = "pixel shuffle"
+    ACTIVATION = "activation"
 
     @property
     def is_linear(self) -> bool:
@@ -37,7 +57,10 @@ class Operation:
     Attributes:
         kind: What it is to the algebra.
         modules: Module classes, matched exactly: a subclass may have another forward.
-        functions: Functions, with the names of their arguments in order.
+        functions: Functions, with the names of their arguments in order. A name with a star takes
+            all that remain, given one by one or as one sequence.
+        methods: Methods of tensors, likewise.
+        inputs: Which arguments are values of the graph; one may be a constant instead.
         constants: Which arguments are tensors of the model.
         options: Which arguments are plain values, with their defaults; a module holds each as an
             attribute of that name.
@@ -46,6 +69,8 @@ class Operation:
     kind: Kind
     modules: frozenset[type[nn.Module]] = frozenset()
     functions: Mapping[Any, tuple[str, ...]] = field(default_factory=dict)
+    methods: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ("input",)
     constants: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -65,7 +90,7 @@ _TORCH_BATCH_NORM_ARGUMENTS = (
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _FUNCTIONAL_DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 
-OPERATIONS = (
+WEIGHTED = (
     Operation(
         kind=Kind.CONVOLUTION,
         modules=frozenset({nn.Conv1d, nn.Conv2d, nn.Conv3d}),
@@ -87,7 +112,9 @@ OPERATIONS = (
             _CONV_ARGUMENTS,
         ),
         constants=("weight", "bias"),
-        options={"groups": 1},
+        options={
+            "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"
+        },
     ),
     Operation(
         kind=Kind.TRANSPOSED_CONVOLUTION,
@@ -104,7 +131,7 @@ OPERATIONS = (
             _TRANSPOSED_ARGUMENTS,
         ),
         constants=("weight", "bias"),
-        options={"groups": 1},
+        options={"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1},
     ),
     Operation(
         kind=Kind.LINEAR,
@@ -135,4 +162,4 @@ OPERATIONS = (
         options={"training": True},
     ),
 )
-"""Every operation the passes know, in no particular order."""
+"""Operations with tensors of their own, and those that do nothing."""

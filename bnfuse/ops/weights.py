@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnfuse.ops.calls import argument_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,8 +16,10 @@ if TYPE_CHECKING:
     from bnfuse.ops.calls import Call
 
 
-def write_weights(program: Program, call: Call, weight: Tensor, bias: Tensor) -> str:
-    """Give a linear call site its own weight and bias, and return the name of its layer.
+def write_weights(program: Program, call: Call, weight: Tensor, bias: Tensor | None) -> str:
+    """Give a call site its own weight and bias, and return the name of its layer.
+
+    The call is one of a linear operation or of a batch norm. Without a new bias it keeps none.
 
     A layer that nothing else reads is changed in place, under its own name; otherwise the call
     site gets a layer, or tensors, of its own.
@@ -22,10 +27,14 @@ def write_weights(program: Program, call: Call, weight: Tensor, bias: Tensor) ->
     if call.is_module:
         module = program.own_module(call.node)
         module.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
-        module.register_parameter("bias", nn.Parameter(bias, requires_grad=False))
+        if bias is not None:
+            module.register_parameter("bias", nn.Parameter(bias, requires_grad=False))
+        if isinstance(module, _BatchNorm):
+            module.affine = True
         return str(call.node.target)
     _write_argument(program, call, "weight", weight)
-    _write_argument(program, call, "bias", bias)
+    if bias is not None:
+        _write_argument(program, call, "bias", bias)
     return call.name
 
 
@@ -35,7 +44,7 @@ def _write_argument(program: Program, call: Call, name: str, tensor: Tensor) -> 
     old = call.owned.get(name)
     path = old.path if old else _free_place(program, call, name)
     source = program.own_tensor(node, name, path, tensor)
-    position = ("input", "weight", "bias").index(name)  # the same in every spelling
+    position = argument_names(node).index(name)
     if position < len(node.args):
         previous = node.args[position]
         node.update_arg(position, source)
@@ -48,7 +57,7 @@ def _write_argument(program: Program, call: Call, name: str, tensor: Tensor) -> 
 
 def _free_place(program: Program, call: Call, name: str) -> str | None:
     """Return where the layer itself would keep the tensor, if that place is empty."""
-    prefix, _, _ = call.owned["weight"].path.rpartition(".")
+    prefix, _, _ = next(iter(call.owned.values())).path.rpartition(".")
     parameters = program.module(prefix)._parameters
     if name in parameters and parameters[name] is None:
         return f"{prefix}.{name}" if prefix else name

@@ -68,6 +68,23 @@ _REASONS = (
         "Nothing to do: this is a limit of bnfuse today.",
     ),
     Reason(
+        "no-linear-reader",
+        "What reads the result of {name} is {facts}, which has no weight to fold into.",
+        "Nothing to do: this is a limit of bnfuse today.",
+    ),
+    Reason(
+        "zero-padding",
+        "What reads the result of {name} is {facts}, which pads it with zeros that the shift would "
+        "have to leave alone.",
+        "Nothing to do: this is a limit of bnfuse today.",
+    ),
+    Reason(
+        "written-value",
+        "What {name} reads, or what it returns, may be written by an in-place operation, which would "
+        "see another tensor.",
+        "Use the operation that makes a new tensor instead.",
+    ),
+    Reason(
         "several-readers",
         "The value that {name} normalizes, made by {facts}.",
         "Nothing to do: the other readers need the value as it is.",

@@ -1,0 +1,192 @@
+"""The call sites that are a constant affine, and the way out for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import fx
+
+from bnfuse.affine import Affine
+from bnfuse.moves.arithmetic import affine_of_arithmetic, constant_operand
+from bnfuse.moves.dtypes import is_surely_floating
+from bnfuse.moves.search import Plan, Search
+from bnfuse.moves.step import Traveller
+from bnfuse.ops.calls import Call, read_call
+from bnfuse.ops.table import Kind
+from bnfuse.report.reasons import Decline, decline
+
+if TYPE_CHECKING:
+    from bnfuse.graph import Program
+
+_ARITHMETIC = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE)
+_RANKS = (2, 3, 4, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A call site that is an affine, whatever it is spelled as.
+
+    Attributes:
+        call: The call.
+        value: What it is applied to.
+        dtypes: The dtypes of its tensors; none where it is a plain number.
+        has_tensor: Whether its coefficients lie along axes of the value.
+    """
+
+    call: Call
+    value: fx.Node
+    dtypes: frozenset[torch.dtype]
+    has_tensor: bool
+
+
+def origin_of(program: Program, node: fx.Node) -> Origin | None:
+    """Return the affine called at a node: a batch norm, or arithmetic with a constant."""
+    call = read_call(program, node)
+    if call is None:
+        return None
+    if call.kind is Kind.BATCH_NORM:
+        dtypes = frozenset(constant.tensor.dtype for constant in call.owned.values())
+        return Origin(call, call.input, dtypes, has_tensor=True)
+    if call.kind not in _ARITHMETIC:
+        return None
+    nodes = [operand for operand in call.operands if isinstance(operand, fx.Node)]
+    values = [operand for operand in nodes if operand.op != "get_attr"]
+    found = constant_operand(_traveller(program, call, frozenset()), call)
+    if found is None or len(values) != 1:
+        return None
+    if affine_of_arithmetic(_traveller(program, call, frozenset()), call, 9) is None:
+        return None
+    position, constant = found
+    source = call.operands[position]
+    tensor = program.tensor(str(source.target)) if isinstance(source, fx.Node) else None
+    dtypes = frozenset([tensor.dtype] if tensor is not None and tensor.ndim else [])
+    return Origin(call, values[0], dtypes, has_tensor=constant.ndim > 0)
+
+
+def find_plan(program: Program, origin: Origin) -> Plan | Decline:
+    """Return where an affine can go, or why it has to stay."""
+    call = origin.call
+    if obstacle := _obstacle(program, call):
+        return obstacle
+    traveller = _traveller(program, call, origin.dtypes)
+    proven = traveller.shapes.rank(origin.value)
+    if proven is None and origin.has_tensor and call.name in program.other_axis:
+        return decline("other-axis", call.name, _producer_name(program, origin))
+    obstacles: list[Decline] = []
+    for rank in _candidate_ranks(program, origin, proven):
+        affine = _affine(traveller, origin, rank)
+        if affine is None:
+            continue
+        if not affine.is_finite:
+            return decline("not-finite", call.name)
+        found = _way_out(traveller, origin, affine)
+        if isinstance(found, Plan):
+            return found
+        obstacles.append(found)
+    return obstacles[0] if obstacles else decline("other-axis", call.name, "nothing")
+
+
+def _obstacle(program: Program, call: Call) -> Decline | None:
+    """Return why a call is no constant affine, or None."""
+    if call.kind is not Kind.BATCH_NORM:
+        return None
+    if call.computed:
+        return decline("computed-constants", call.name, ", ".join(call.computed))
+    if call.options["training"]:
+        return decline("training-mode", call.name)
+    if call.hooked:
+        return decline("hooked", call.name)
+    if call.tensor("running_mean") is None or call.tensor("running_var") is None:
+        return decline("batch-statistics", call.name)
+    written = [c.path for c in call.owned.values() if c.path in program.written]
+    if written:
+        return decline("written-constants", call.name, ", ".join(written))
+    return None
+
+
+def _candidate_ranks(program: Program, origin: Origin, proven: int | None) -> tuple[int, ...]:
+    """Return the ranks that the value may have, the likeliest first.
+
+    Without a tensor there is one coefficient for all axes, and the rank does not matter.
+    """
+    if not origin.has_tensor:
+        return (0,)
+    if proven is not None:
+        return (proven,)
+    producer = read_call(program, origin.value)
+    first: tuple[int, ...] = ()
+    if producer is not None and producer.kind.is_linear and producer.tensor("weight") is not None:
+        first = (producer.weight.ndim,)
+    known = (2, 3) if origin.call.spelling == "BatchNorm1d" else _RANKS
+    return (*first, *(rank for rank in known if rank not in first))
+
+
+def _affine(traveller: Traveller, origin: Origin, rank: int) -> Affine | None:
+    """Return the affine on a value with ``rank`` axes, or None where it does not fit one."""
+    call = origin.call
+    if call.kind is not Kind.BATCH_NORM:
+        found = affine_of_arithmetic(traveller, call, max(rank, 1))
+        return found.map(lambda c: c.reshape(())) if found is not None and rank == 0 else found
+    owned = call.owned
+    affine = Affine.of_batch_norm(
+        owned["running_mean"].tensor,
+        owned["running_var"].tensor,
+        call.tensor("weight"),
+        call.tensor("bias"),
+        float(call.options["eps"]),
+    )
+    return affine.on_axis(1, rank) if rank >= 2 else None
+
+
+def _way_out(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | Decline:
+    """Look up first, then down."""
+    upward = Search(traveller)
+    above = upward.up(origin.value, affine, origin.call.node)
+    plan = _checked(traveller, origin, affine, upward.plan)
+    if above is None and plan is not None:
+        return plan
+    below = _downward(traveller, origin, affine)
+    if isinstance(below, Plan):
+        return below
+    return above or below
+
+
+def _downward(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | Decline:
+    written = traveller.program.written_values
+    if origin.value in written or origin.call.node in written:
+        return traveller.decline("written-value")
+    if not is_surely_floating(traveller, origin):
+        return traveller.decline("no-linear-reader", "values that may be integers")
+    search = Search(traveller)
+    obstacle = search.down(origin.call.node, affine)
+    if obstacle is not None:
+        return obstacle
+    plan = _checked(traveller, origin, affine, search.plan)
+    return plan or traveller.decline("other-axis", origin.call.name)
+
+
+def _checked(
+    traveller: Traveller, origin: Origin, affine: Affine, plan: Plan
+) -> Plan | None:
+    """Return the plan with the ranks that need a guard alone, or None where one is wrong."""
+    ranks = traveller.shapes.ranks
+    needed: list[tuple[fx.Node, int]] = []
+    taken = [(origin.value, affine.rank)] if affine.rank else []
+    for value, rank in [*taken, *plan.ranks]:
+        known = ranks.of(value)
+        if known is not None and known != rank:
+            return None
+        if known is None and not any(ranks.related(value, other) for other, _ in needed):
+            needed.append((value, rank))
+    return Plan(plan.edits, needed, plan.passed)
+
+
+def _producer_name(program: Program, origin: Origin) -> str:
+    producer = read_call(program, origin.value)
+    return origin.value.name if producer is None else producer.name
+
+
+def _traveller(program: Program, call: Call, dtypes: frozenset[torch.dtype]) -> Traveller:
+    return Traveller(program, program.shapes, call.name, dtypes)

@@ -1,0 +1,82 @@
+"""An affine moved through activations, pooling, resizing and padding.
+
+A rectifier keeps a positive scale, ``relu(s x) = s relu(x)`` for ``s > 0``, and no shift. The maximum
+of a window keeps a positive scale and any shift. An average keeps any scale, and a shift where it is
+a true mean: where no padded zero is counted and nothing else than the count divides. Resizing and
+adaptive averages are sums with weights that add up to 1. Zero padding keeps a scale alone.
+
+All of it holds along the axes that are pooled only where the coefficients are the same there. The
+rules read the same in both directions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnfuse.ops.shapes import spatial_axes
+from bnfuse.ops.table import Kind
+
+if TYPE_CHECKING:
+    from bnfuse.affine import Affine
+    from bnfuse.ops import Call
+
+
+def passes(call: Call, affine: Affine) -> bool:
+    """Whether an affine is the same before and after an operation.
+
+    Args:
+        call: The operation: an activation, a pooling, a resizing, a padding or a copy.
+        affine: Its coefficients.
+    """
+    if call.kind is Kind.COPY:
+        return True
+    if call.kind is Kind.RECTIFIER:
+        return affine.is_positive and not affine.has_shift
+    if affine.rank and not _is_constant_on_last(affine, _axes(call)):
+        return False
+    if call.kind in (Kind.RESIZE, Kind.ADAPTIVE_AVERAGE):
+        return True
+    if call.kind is Kind.AVERAGE_POOL:
+        return not affine.has_shift or _is_true_mean(call)
+    if call.kind is Kind.MAX_POOL:
+        return affine.is_positive and not call.options["return_indices"]
+    if call.kind is Kind.PADDING:
+        return _passes_padding(call, affine)
+    return False
+
+
+def _axes(call: Call) -> int | None:
+    """Return over how many last axes an operation works, or None where that is not known."""
+    if call.kind is Kind.PADDING:
+        amounts = call.options["padding"]
+        return len(amounts) // 2 if isinstance(amounts, list | tuple) else None
+    if call.kind is Kind.RESIZE:
+        return -2  # all but the first two
+    return spatial_axes(call) or None
+
+
+def _is_constant_on_last(affine: Affine, count: int | None) -> bool:
+    if count is None:
+        return False
+    first = affine.rank - count if count >= 0 else 2
+    return first >= 0 and all(affine.is_constant_on(axis) for axis in range(first, affine.rank))
+
+
+def _is_true_mean(call: Call) -> bool:
+    """Whether every output of an average pool is the mean of real elements."""
+    padding = call.options["padding"]
+    amounts = padding if isinstance(padding, list | tuple) else (padding,)
+    is_unpadded = all(amount == 0 for amount in amounts)
+    counts_padding = call.options["count_include_pad"] is not False
+    return not call.options.get("divisor_override") and (is_unpadded or not counts_padding)
+
+
+def _passes_padding(call: Call, affine: Affine) -> bool:
+    """Whether the padded elements are what the affine makes of them."""
+    if call.options["mode"] != "constant":
+        return True
+    value = call.options["value"]
+    fill = 0.0 if value is None else value
+    if not isinstance(fill, int | float):
+        return False
+    return bool((affine.scale * fill + affine.shift == fill).all())

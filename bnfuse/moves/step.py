@@ -1,0 +1,73 @@
+"""One step of an affine on its way through a graph, and what such steps leave behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnfuse.report import decline
+
+if TYPE_CHECKING:
+    from torch import Tensor, dtype, fx
+
+    from bnfuse.affine import Affine
+    from bnfuse.graph import Program
+    from bnfuse.ops import Call
+    from bnfuse.ops.shapes import Shapes
+    from bnfuse.report import Decline
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """New tensors for one call site.
+
+    Attributes:
+        call: The call site.
+        weight: Its new weight, float64.
+        bias: Its new bias, float64, or None where it needs none.
+    """
+
+    call: Call
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What becomes of an affine at one operation.
+
+    Attributes:
+        onward: The values it acts on next, with its new coefficients: inputs of the operation on
+            the way up, its result on the way down. None of them where it is absorbed.
+        edits: New tensors for the operation.
+        ranks: Values with the ranks that the step takes them to have.
+    """
+
+    onward: tuple[tuple[fx.Node, Affine], ...] = ()
+    edits: tuple[Edit, ...] = ()
+    ranks: tuple[tuple[fx.Node, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Traveller:
+    """An affine of the model that looks for a place, and what it may take for granted.
+
+    Attributes:
+        program: The program.
+        shapes: What is proven about its values.
+        name: The qualified name of the layer the affine comes from.
+        dtypes: The dtypes of the tensors it comes from; none where they are plain numbers.
+    """
+
+    program: Program
+    shapes: Shapes
+    name: str
+    dtypes: frozenset[dtype]
+
+    def decline(self, code: str, facts: str = "") -> Decline:
+        """Return why the affine cannot go on."""
+        return decline(code, self.name, facts)
+
+
+Outcome = "tuple[Moved, ...] | Decline"
+"""The ways to go on, in order of preference, or why there is none."""

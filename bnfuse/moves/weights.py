@@ -1,0 +1,169 @@
+"""An affine beside an operation with a weight, which absorbs it.
+
+::
+
+    conv(W, b) ── s, t          s, t ── conv(W, b)
+    conv(s W, s b + t)          conv(W s, b + W t)
+
+The products are those of ``bnfuse.affine.absorb``. The conditions are about the axis: a linear layer
+writes and reads channels on the last axis, an n-dimensional convolution on axis 1 of a value with
+n + 2 axes, a batch norm on axis 1.
+
+On the way down the shift of an affine is absorbed where every tap reads a shifted value: without
+zero padding, or with a padding that repeats the value's own elements. A transposed convolution
+takes no shift, since its outputs see different numbers of taps even without padding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnfuse.affine import Affine, absorb_into_columns, as_float64, scale_transposed_inputs
+from bnfuse.moves.step import Edit, Moved
+from bnfuse.ops.linear import absorb_after, input_channels, output_channels
+from bnfuse.ops.table import Kind
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from bnfuse.moves.step import Traveller
+    from bnfuse.ops import Call
+    from bnfuse.report import Decline
+
+_FOLDABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+def up_into_linear(traveller: Traveller, call: Call, affine: Affine) -> tuple[Moved, ...] | Decline:
+    """Absorb an affine after a linear operation into its rows."""
+    if obstacle := _obstacle(traveller, call):
+        return obstacle
+    vector = _on_channels(call, affine, output_channels(call))
+    if vector is None:
+        return traveller.decline("other-axis", call.name)
+    return (Moved(edits=(Edit(call, *absorb_after(call, vector)),), ranks=_ranks(call, affine)),)
+
+
+def down_into_linear(
+    traveller: Traveller, call: Call, _: fx.Node, affine: Affine
+) -> tuple[Moved, ...] | Decline:
+    """Absorb an affine before a linear operation into its columns."""
+    if obstacle := _obstacle(traveller, call):
+        return obstacle
+    vector = _on_channels(call, affine, input_channels(call))
+    if vector is None:
+        return traveller.decline("other-axis", call.name)
+    if vector.has_shift and not takes_shift(call):
+        return traveller.decline("zero-padding", call.name)
+    bias = call.tensor("bias")
+    if call.kind is Kind.TRANSPOSED_CONVOLUTION:
+        weight = scale_transposed_inputs(call.weight, vector.scale)
+        new_bias = None if bias is None else as_float64(bias)
+    else:
+        groups = int(call.options.get("groups", 1))
+        weight, new_bias = absorb_into_columns(call.weight, bias, vector, groups)
+    return (Moved(edits=(Edit(call, weight, new_bias),), ranks=_ranks(call, affine)),)
+
+
+def takes_shift(call: Call) -> bool:
+    """Whether a shift of the input becomes a constant for each output.
+
+    True where no tap reads a zero that padding put there.
+    """
+    if call.kind is not Kind.CONVOLUTION:
+        return call.kind is Kind.LINEAR
+    if call.options["padding_mode"] != "zeros":
+        return True
+    kernel = call.weight.shape[2:]
+    padding = call.options["padding"]
+    if padding == "same":
+        return all(size == 1 for size in kernel)
+    if padding == "valid":
+        return True
+    amounts = padding if isinstance(padding, list | tuple) else (padding,)
+    return all(amount == 0 for amount in amounts)
+
+
+def up_into_norm(traveller: Traveller, call: Call, affine: Affine) -> tuple[Moved, ...] | Decline:
+    """Compose with a batch norm before: ``s (γ r (x − μ) + β) + t``, so ``γ' = sγ, β' = sβ + t``."""
+    found = _norm(traveller, call, affine)
+    if not isinstance(found, tuple):
+        return found
+    vector, gamma, beta, _ = found
+    edit = Edit(call, vector.scale * gamma, vector.scale * beta + vector.shift)
+    return (Moved(edits=(edit,), ranks=((call.node, affine.rank),)),)
+
+
+def down_into_norm(
+    traveller: Traveller, call: Call, value: fx.Node, affine: Affine
+) -> tuple[Moved, ...] | Decline:
+    """Compose with a batch norm after.
+
+    With ``r = 1 / sqrt(σ² + ε)``, ``γ r (s x + t − μ) + β`` has to be ``γ' r (x − μ) + β'``, so::
+
+        γ' = γ s        β' = β + γ r (t + (s − 1) μ)
+    """
+    found = _norm(traveller, call, affine)
+    if not isinstance(found, tuple):
+        return found
+    vector, gamma, beta, (mean, rate) = found
+    shift = beta + gamma * rate * (vector.shift + (vector.scale - 1) * mean)
+    return (Moved(edits=(Edit(call, gamma * vector.scale, shift),), ranks=((value, affine.rank),)),)
+
+
+def _norm(
+    traveller: Traveller, call: Call, affine: Affine
+) -> tuple[Affine, torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]] | Decline:
+    """Return an affine as vectors on a batch norm's axis, and the batch norm's own."""
+    if call.options["training"] or call.tensor("running_mean") is None:
+        return traveller.decline("no-linear-producer", f"{call.name}, a batch norm of each batch")
+    if obstacle := _obstacle(traveller, call):
+        return obstacle
+    mean, variance = (as_float64(call.owned[n].tensor) for n in ("running_mean", "running_var"))
+    vector = affine.along(1, mean.numel()) if affine.rank >= 2 else None
+    if vector is None:
+        return traveller.decline("other-axis", call.name)
+    gamma, beta = call.tensor("weight"), call.tensor("bias")
+    ones, zeros = torch.ones_like(mean), torch.zeros_like(mean)
+    rate = torch.rsqrt(variance + float(call.options["eps"]))
+    vector = vector.map(lambda c: c.to(mean.device))
+    return (
+        vector,
+        ones if gamma is None else as_float64(gamma),
+        zeros if beta is None else as_float64(beta),
+        (mean, rate),
+    )
+
+
+def _obstacle(traveller: Traveller, call: Call) -> Decline | None:
+    """Return why the tensors of a call cannot be replaced, or None."""
+    if call.hooked:
+        return traveller.decline("hooked", call.name)
+    if call.computed:
+        return traveller.decline("computed-constants", ", ".join(call.computed))
+    written = [c.path for c in call.owned.values() if c.path in traveller.program.written]
+    if written:
+        return traveller.decline("written-constants", ", ".join(written))
+    weight = call.tensor("weight")
+    made = call.owned["running_mean"].tensor.dtype if weight is None else weight.dtype
+    read = traveller.dtypes
+    if made in _FOLDABLE and (read <= {made} or (made in _HALVES and read == {torch.float32})):
+        return None
+    facts = f"{made} and {', '.join(sorted(map(str, read)))}"
+    return traveller.decline("mixed-dtype", facts)
+
+
+def _on_channels(call: Call, affine: Affine, channels: int) -> Affine | None:
+    """Return an affine as vectors on the axis of a call's channels, or None."""
+    if affine.rank == 0:
+        return affine.map(lambda c: c.expand(channels).contiguous())
+    if call.kind is Kind.LINEAR:
+        return affine.along(affine.rank - 1, channels)
+    return affine.along(1, channels) if affine.rank == call.weight.ndim else None
+
+
+def _ranks(call: Call, affine: Affine) -> tuple[tuple[fx.Node, int], ...]:
+    """Return the rank that the result has to have; a single coefficient fits any."""
+    return ((call.node, affine.rank),) if affine.rank else ()

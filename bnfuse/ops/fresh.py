@@ -1,0 +1,67 @@
+"""Which operations are known to return a tensor of their own, sharing memory with no input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnfuse.graph.hooks import is_hooked
+from bnfuse.graph.readers import writes_in_place
+from bnfuse.ops.calls import read_call
+from bnfuse.ops.table import Kind
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from bnfuse.graph.program import Program
+
+# Not among them: copies, which may return their input, and everything that returns a view.
+_NEW = frozenset(
+    {
+        Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.LINEAR, Kind.BATCH_NORM, Kind.ADD,
+        Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE, Kind.NEGATE, Kind.RECTIFIER, Kind.ACTIVATION,
+        Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN, Kind.CONCATENATION,
+    }
+)  # fmt: skip
+
+
+# Whose functions write nothing, unless their name says so.
+_TRUSTED = frozenset({"torch", "_operator", "builtins", "math", "bnfuse", "torchvision"})
+
+
+def makes_new(program: Program, node: fx.Node) -> bool:
+    """Whether a node's value shares memory with nothing that was there before.
+
+    In-place spellings do not; the caller looks for those first.
+    """
+    if isinstance(node.target, torch._ops.OpOverload):
+        return all(value.alias_info is None for value in node.target._schema.returns)
+    call = read_call(program, node)
+    return (
+        call is not None
+        and call.kind in _NEW
+        and not call.hooked
+        and not call.options.get("inplace")
+        and not _is_in_place_layer(program, node)
+    )
+
+
+def may_write(program: Program, node: fx.Node) -> bool:
+    """Whether a node may write into what it is given: known in-place ones, and unknown code."""
+    if writes_in_place(node) or _is_in_place_layer(program, node):
+        return True
+    if node.op == "call_module":
+        module = program.module(str(node.target))
+        return is_hooked(module) or not type(module).__module__.startswith("torch.nn.")
+    if node.op != "call_function" or isinstance(node.target, torch._ops.OpOverload):
+        return False
+    owner = str(getattr(node.target, "__module__", None) or "torch")
+    return owner.partition(".")[0] not in _TRUSTED
+
+
+def _is_in_place_layer(program: Program, node: fx.Node) -> bool:
+    """Whether a node calls a layer that writes its input, such as ``nn.ReLU(inplace=True)``."""
+    if node.op != "call_module":
+        return False
+    return bool(getattr(program.module(str(node.target)), "inplace", False))

@@ -1,0 +1,203 @@
+"""What a graph proves about the number of dimensions of its values, for every call it accepts.
+
+Ranks are related before they are known: a convolution keeps the rank of its input, a ``flatten``
+lowers it by a fixed number. All such relations are put into one union-find structure whose links
+carry the difference. Then one stated rank, by a layer that accepts no other, by ``flatten(1)``, by
+an assertion of the model, tells all that are related to it, before it and after it alike.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+
+from bnfuse.graph.guards import assume_rank, check_rank
+from bnfuse.graph.hooks import is_hooked
+from bnfuse.ops.calls import Call, read_call
+from bnfuse.ops.table import Kind
+
+if TYPE_CHECKING:
+    from bnfuse.graph.program import Program
+
+# Layers that raise for any other rank of input.
+_FIXED_RANK: dict[type[nn.Module], int] = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
+_BINARY = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE)
+_RANK_CHANGING = (*_BINARY, Kind.SPLIT, Kind.ITEM, Kind.RESHAPE, Kind.MEAN, Kind.CONCATENATION)
+
+
+class Ranks:
+    """The ranks of all values of a graph, as far as the graph proves them.
+
+    Args:
+        program: The program; nodes added to its graph later are not known.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._parent: dict[fx.Node, tuple[fx.Node, int]] = {}
+        self._known: dict[fx.Node, int] = {}
+        calls = [(node, read_call(program, node)) for node in program.graph.nodes]
+        for node, call in calls:
+            self._state(program, node)
+            if call is not None and not call.hooked:
+                self._relate(call)
+        for _, call in calls:  # sums of values whose ranks are known by now
+            if call is not None and call.kind in _BINARY:
+                self._relate_binary(call)
+
+    def of(self, node: fx.Node) -> int | None:
+        """Return the rank of a value, or None where the graph does not fix it."""
+        root, difference = self._find(node)
+        known = self._known.get(root)
+        return None if known is None else known + difference
+
+    def related(self, one: fx.Node, other: fx.Node) -> bool:
+        """Whether two values have the same rank in every call."""
+        ranks = self.of(one), self.of(other)
+        return self._find(one) == self._find(other) or (None not in ranks and ranks[0] == ranks[1])
+
+    def _find(self, node: fx.Node) -> tuple[fx.Node, int]:
+        """Return what a rank is counted from, and the difference to that."""
+        path, difference = [], 0
+        while node in self._parent:
+            parent, step = self._parent[node]
+            path.append((node, difference))
+            difference += step
+            node = parent
+        for visited, before in path:  # shortens the path for the next time
+            self._parent[visited] = (node, difference - before)
+        return node, difference
+
+    def _link(self, node: fx.Node, other: fx.Node, difference: int) -> None:
+        """Note that ``rank(node) = rank(other) + difference``."""
+        mine, above_mine = self._find(node)
+        theirs, above_theirs = self._find(other)
+        if mine is theirs:
+            return
+        step = above_theirs + difference - above_mine
+        self._parent[mine] = (theirs, step)
+        if mine in self._known:
+            self._known.setdefault(theirs, self._known.pop(mine) - step)
+
+    def _fix(self, node: fx.Node, rank: int) -> None:
+        """Note the rank of a value."""
+        root, difference = self._find(node)
+        self._known.setdefault(root, rank - difference)
+
+    def _state(self, program: Program, node: fx.Node) -> None:
+        """Take in what a node states by itself."""
+        recorded = getattr(node.meta.get("val"), "ndim", None)
+        if isinstance(recorded, int):
+            self._fix(node, recorded)
+        if node.op == "get_attr":
+            tensor = program.tensor(str(node.target))
+            if tensor is not None:
+                self._fix(node, tensor.ndim)
+        elif node.op == "call_module":
+            module = program.module(str(node.target))
+            fixed = None if is_hooked(module) else _FIXED_RANK.get(type(module))
+            if fixed is not None and node.args and isinstance(node.args[0], fx.Node):
+                self._fix(node.args[0], fixed)
+        for value, rank in _asserted(node):
+            self._fix(value, rank)
+
+    def _relate(self, call: Call) -> None:
+        """Take in how the rank of a call's result follows from its input's."""
+        if call.kind not in _RANK_CHANGING:
+            self._link(call.node, call.input, 0)
+            if isinstance(call.options.get("dims"), tuple):
+                self._fix(call.node, len(call.options["dims"]))
+        elif call.kind in _BINARY:
+            self._relate_binary(call)
+        elif call.kind is Kind.CONCATENATION:
+            for operand in call.operands:
+                if isinstance(operand, fx.Node):
+                    self._link(call.node, operand, 0)
+        elif call.kind is Kind.ITEM:
+            self._relate_item(call)
+        elif call.kind is Kind.MEAN:
+            if (change := _change_by_mean(call)) is not None:
+                self._link(call.node, call.input, change)
+        elif call.kind is Kind.RESHAPE:
+            self._relate_reshape(call)
+
+    def _relate_binary(self, call: Call) -> None:
+        values = [operand for operand in call.operands if isinstance(operand, fx.Node)]
+        if len(values) == 1 or self._find(values[0]) == self._find(values[1]):
+            self._link(call.node, values[0], 0)
+            return
+        ranks = [self.of(value) for value in values]
+        if None not in ranks:
+            self._fix(call.node, max(rank for rank in ranks if rank is not None))
+
+    def _relate_item(self, call: Call) -> None:
+        """``value[:, 1:]``, or a piece of what a split returned."""
+        index = call.options["index"]
+        split = call.input
+        if isinstance(index, int) and _is_split(split):
+            change = -1 if "unbind" in str(split.target) else 0
+            source = split.args[0] if split.args else split.kwargs.get("input")
+            if isinstance(source, fx.Node):
+                self._link(call.node, source, change)
+        elif isinstance(index, tuple) and not _is_split(split):
+            added = sum(part is None for part in index)
+            taken = sum(isinstance(part, int) for part in index)
+            if all(part is None or isinstance(part, int | slice) for part in index):
+                self._link(call.node, split, added - taken)
+
+    def _relate_reshape(self, call: Call) -> None:
+        given = call.options
+        if "shape" in given:
+            if isinstance(given["shape"], list | tuple):
+                self._fix(call.node, len(given["shape"]))
+        elif "like" in given:
+            if isinstance(given["like"], fx.Node):
+                self._link(call.node, given["like"], 0)
+        elif "new_dim" in given:
+            self._link(call.node, call.input, 1)
+        elif "old_dim" not in given:
+            self._relate_flatten(call)
+
+    def _relate_flatten(self, call: Call) -> None:
+        start, end = call.options["start_dim"], call.options["end_dim"]
+        if start >= 0 and end == -1:
+            self._fix(call.node, start + 1)
+        elif 0 <= start <= end:
+            self._link(call.node, call.input, start - end)
+
+
+def _is_split(node: fx.Node) -> bool:
+    """Whether a node returns pieces of its input."""
+    name = str(getattr(node.target, "__name__", node.target))
+    return name.split(".")[0] in ("chunk", "split", "unbind", "split_with_sizes")
+
+
+def _change_by_mean(call: Call) -> int | None:
+    """Return by how much a mean changes the rank, or None where that is not known."""
+    dims = call.options["dim"]
+    if call.options["keepdim"]:
+        return 0
+    if isinstance(dims, int):
+        return -1
+    return -len(dims) if isinstance(dims, list | tuple) and dims else None  # () means all
+
+
+def _asserted(node: fx.Node) -> list[tuple[fx.Node, int]]:
+    """Return ranks that the model asserts, or a guard checks, at this node."""
+    if node.target in (check_rank, assume_rank) and isinstance(node.args[0], fx.Node):
+        ranks: Any = node.args[1]
+        ranks = ranks if isinstance(ranks, tuple) else (ranks,)
+        return [(node.args[0], int(ranks[0]))] if len(ranks) == 1 else []
+    if node.target is not torch._assert or not isinstance(node.args[0], fx.Node):
+        return []
+    test = node.args[0]
+    if test.target is not operator.eq or not isinstance(test.args[0], fx.Node):
+        return []
+    asked, rank = test.args[0], test.args[1]
+    is_rank = (asked.target is getattr and asked.args[1:] == ("ndim",)) or (
+        asked.op == "call_method" and asked.target == "dim"
+    )
+    value = asked.args[0] if asked.args else None
+    return [(value, rank)] if is_rank and isinstance(value, fx.Node) and type(rank) is int else []
