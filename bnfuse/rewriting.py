@@ -80,7 +80,7 @@ class TreeRewriter:
         for table in FORWARD_HOOKS:  # they run around the part, not inside its graph
             getattr(captured.program.root, table).clear()
         optimized = self._graph(captured, path)
-        if self.outcomes[path].folded:
+        if self.outcomes[path].gone:
             install(PartForward(module, optimized, captured.assumptions))
 
     def _uncaptured(self, module: nn.Module, path: str, obstacle: str) -> None:
@@ -104,8 +104,8 @@ class TreeRewriter:
             for path in in_parts:
                 del self.outcomes[path]
             optimized = self._graph(exported, candidate.path)
-            folded_in_parts = sum(len(outcome.folded) for outcome in in_parts.values())
-            if len(self.outcomes[candidate.path].folded) > folded_in_parts:
+            gone_in_parts = sum(outcome.gone for outcome in in_parts.values())
+            if self.outcomes[candidate.path].gone > gone_in_parts:
                 install(PartForward(candidate.module, optimized, exported.assumptions))
                 done.append(candidate.path)
             else:

@@ -82,8 +82,11 @@ class Pass(Protocol):
     def reason_to_decline(self, program: Program, match: Any) -> Decline | None:
         """Return why the call site has to stay as it is, or None."""
 
-    def rewrite(self, program: Program, match: Any) -> Applied | Declined:
-        """Change the graph; declines only where the new weights themselves turn out unusable."""
+    def rewrite(self, program: Program, match: Any) -> Applied | tuple[Applied, ...] | Declined:
+        """Change the graph; declines only where the new weights themselves turn out unusable.
+
+        Where several layers go at once there is a row for each.
+        """
 
 
 def run_pass(
@@ -100,21 +103,23 @@ def run_pass(
     declined: list[Declined] = []
     program.refresh()
     for node in list(program.graph.nodes):
+        if node._erased:
+            continue  # with what was rewritten before it
         match: Match | None = one.match(program, node)
         if match is None:
             continue
         outcome = _outcome(program, one, match, node.name, is_skipped)
-        if isinstance(outcome, Applied):
-            applied.append(outcome)
-        else:
+        if isinstance(outcome, Declined):
             declined.append(outcome)
+        else:
+            applied += outcome if isinstance(outcome, tuple) else (outcome,)
     program.graph.lint()
     return PassReport(one.name, tuple(applied), tuple(declined))
 
 
 def _outcome(
     program: Program, one: Pass, match: Match, site: str, is_skipped: Callable[[str], bool]
-) -> Applied | Declined:
+) -> Applied | tuple[Applied, ...] | Declined:
     """Rewrite one call site, or say why it stays."""
     if any(is_skipped(name) for name in match.layers):
         return Declined(match.name, site, decline("skipped", match.name))

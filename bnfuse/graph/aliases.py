@@ -16,7 +16,8 @@ class WrittenValues:
     """The values of a graph that an in-place operation may change after they were made.
 
     Two values are taken to share memory where one is made from the other by anything that is not
-    known to make a new tensor. A value is written where anything that may share memory with it is.
+    known to make a new tensor. A value is written where an operation that comes after it may write
+    anything that may share memory with it.
 
     Args:
         graph: The graph.
@@ -31,6 +32,7 @@ class WrittenValues:
         may_write: Callable[[fx.Node], bool],
     ) -> None:
         self._parent: dict[fx.Node, fx.Node] = {}
+        self._position = {node: count for count, node in enumerate(graph.nodes)}
         writers = []
         for node in graph.nodes:
             if may_write(node):
@@ -40,18 +42,20 @@ class WrittenValues:
             for source in node.all_input_nodes:
                 if not reads_metadata_only(node, source):
                     self._join(node, source)
-        self._written = {self._root(writer) for writer in writers}
+        self._last_writer: dict[fx.Node, int] = {}
+        for writer in writers:  # in order, so that the last one stays
+            self._last_writer[self._root(writer)] = self._position[writer]
 
     def __contains__(self, node: fx.Node) -> bool:
-        """Whether the memory of a value may be written by an in-place operation."""
-        return self._root(node) in self._written
+        """Whether the memory of a value may be written after the value was made."""
+        last = self._last_writer.get(self._root(node), -1)
+        return last > self._position.get(node, -1)
 
     def join(self, one: fx.Node, other: fx.Node) -> None:
         """Note that readers of one value read the other from now on."""
-        is_written = one in self or other in self
+        last = max(self._last_writer.get(self._root(node), -1) for node in (one, other))
         self._join(one, other)
-        if is_written:
-            self._written.add(self._root(one))
+        self._last_writer[self._root(one)] = last
 
     def _join(self, one: fx.Node, other: fx.Node) -> None:
         mine, theirs = self._root(one), self._root(other)

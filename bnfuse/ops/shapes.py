@@ -300,7 +300,9 @@ def permutation_of(call: Call, rank: int) -> tuple[int, ...] | None:
     dims, one, other = (call.options[name] for name in ("dims", "dim0", "dim1"))
     if isinstance(dims, list | tuple) and len(dims) == rank:
         return tuple(dim % rank for dim in dims)
-    if isinstance(one, int) and isinstance(other, int):
+    if isinstance(one, int) and isinstance(other, int) and -rank <= min(one, other):
+        if max(one, other) >= rank:
+            return None
         order = list(range(rank))
         order[one], order[other] = order[other], order[one]
         return tuple(order)

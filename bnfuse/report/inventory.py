@@ -40,8 +40,14 @@ class Settled:
     """What happened in one part of a model."""
 
     folded: tuple[Row, ...] = ()
+    merged: tuple[Row, ...] = ()
     kept: tuple[Row, ...] = ()
     extra_bytes: int = 0
+
+    @property
+    def gone(self) -> int:
+        """How many batch norms are folded or merged."""
+        return len(self.folded) + len(self.merged)
 
     @property
     def is_missed(self) -> bool:
@@ -87,12 +93,14 @@ class Inventory:
         done = {a.site: (r.by, a) for r in results for a in r.applied if a.into is not None}
         reasons = {d.site: d.reason for r in results for d in r.declined}
         reasons.update({s.site: s.reason for s in self.sites if s.reason})
-        folded = tuple(
+        rows = [
             Row(self._full(a.name), self._full(a.site), self._full(a.into or ""), by)
             for by, a in (done[s.site] for s in self.sites if s.site in done)
-        )
+        ]
+        folded = tuple(row for row in rows if not _is_merge(row))
+        merged = tuple(row for row in rows if _is_merge(row))
         kept = tuple(self._kept(s, reasons[s.site]) for s in self.sites if s.site not in done)
-        return Settled(folded, kept, sum(a.extra_bytes for _, a in done.values()))
+        return Settled(folded, merged, kept, sum(a.extra_bytes for _, a in done.values()))
 
     def _kept(self, site: Site, reason: Decline) -> Row:
         facts = asdict(reason)
@@ -117,15 +125,22 @@ def summed(model: str, outcomes: Sequence[Settled], previous: Report | None) -> 
         previous: The report of an earlier optimization, whose folds still stand.
     """
     folded = tuple(row for outcome in outcomes for row in outcome.folded)
+    merged = tuple(row for outcome in outcomes for row in outcome.merged)
     kept = tuple(row for outcome in outcomes for row in outcome.kept)
     extra = sum(outcome.extra_bytes for outcome in outcomes)
     if previous is not None:
-        seen = {row.name for row in folded + kept}
-        folded = previous.folded + folded
+        seen = {row.name for row in folded + merged + kept}
+        folded, merged = previous.folded + folded, previous.merged + merged
         kept = tuple(row for row in previous.kept if row.name not in seen) + kept
         extra += previous.extra_bytes
-    names = {row.name: row.into for row in folded if row.into}
-    return Report(model, folded=folded, kept=kept, name_map=names, extra_bytes=extra)
+    names = {row.name: row.into for row in folded + merged if row.into}
+    return Report(
+        model, folded=folded, merged=merged, kept=kept, name_map=names, extra_bytes=extra
+    )
+
+
+def _is_merge(row: Row) -> bool:
+    return row.by is not None and row.by.startswith("merge")
 
 
 def _sites_at(program: Program, node: fx.Node) -> list[Site]:

@@ -1,0 +1,79 @@
+"""Convolutions of the graph as branches of the algebra, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bnfuse.affine import as_float64
+from bnfuse.affine.merge import Branch
+from bnfuse.ops.calls import argument_names
+from bnfuse.ops.table import Kind
+
+if TYPE_CHECKING:
+    from bnfuse.graph.program import Program
+    from bnfuse.ops.calls import Call
+
+_GEOMETRY = ("stride", "padding", "dilation", "groups")
+
+
+def branch_of(program: Program, call: Call) -> Branch | None:
+    """Return a convolution as a branch, or None where its tensors or its padding are not plain."""
+    if call.kind is not Kind.CONVOLUTION or call.hooked or call.computed:
+        return None
+    weight, bias = call.tensor("weight"), call.tensor("bias")
+    if weight is None or any(c.path in program.written for c in call.owned.values()):
+        return None
+    axes = weight.ndim - 2
+    padding = _padding(call, weight)
+    if padding is None or (any(padding) and call.options["padding_mode"] != "zeros"):
+        return None
+    shift = torch.zeros(weight.shape[0]) if bias is None else bias
+    return Branch(
+        as_float64(weight),
+        as_float64(shift).to(weight.device),
+        _each(call.options["stride"], axes),
+        padding,
+        _each(call.options["dilation"], axes),
+        int(call.options["groups"]),
+    )
+
+
+def _padding(call: Call, weight: torch.Tensor) -> tuple[int, ...] | None:
+    """Return the padding of each axis, or None where its two sides differ."""
+    given, axes = call.options["padding"], weight.ndim - 2
+    if given == "valid":
+        return (0,) * axes
+    if given != "same":
+        return _each(given, axes)
+    steps = _each(call.options["dilation"], axes)
+    both = [d * (k - 1) for d, k in zip(steps, weight.shape[2:], strict=True)]
+    return None if any(amount % 2 for amount in both) else tuple(amount // 2 for amount in both)
+
+
+def _each(value: Any, axes: int) -> tuple[int, ...]:
+    """Return an option of a convolution for each spatial axis."""
+    given = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return given * axes if len(given) == 1 else given
+
+
+def write_geometry(program: Program, call: Call, branch: Branch) -> None:
+    """Give a call site the stride, padding, dilation and groups of a branch."""
+    if not call.is_module:
+        names = argument_names(call.node)
+        for name in _GEOMETRY:
+            value = getattr(branch, name)
+            position = names.index(name)
+            if position < len(call.node.args):
+                call.node.update_arg(position, value)
+            else:
+                call.node.update_kwarg(name, value)
+        return
+    module = program.own_module(call.node)
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        raise TypeError(f"{call.name} is no convolution: write weights only to what was read.")
+    module.kernel_size, module.groups = branch.kernel, branch.groups
+    module.stride, module.padding, module.dilation = branch.stride, branch.padding, branch.dilation
+    module._reversed_padding_repeated_twice = [p for p in reversed(branch.padding) for _ in "ab"]

@@ -1,0 +1,267 @@
+"""Merge parallel linear branches over one value into one convolution.
+
+::
+
+        ┌─ conv 3×3 ─┐
+    x ──┼─ conv 1×1 ─┼─ + ── y        before
+        ├─ bn ───────┤
+        └────────────┘
+    x ── conv 3×3' ── y               after
+
+A batch norm on the input is a pointwise convolution with a group for each channel, and so is the
+input itself. Branches whose taps align are the sum of their taps: ``bnfuse.affine.merge`` has the
+algebra. Found from the graph alone, through nested sums and differences, whatever class wrote it:
+RepVGG, MobileOne, FastViT, RepViT, RepGhost, ACNet, diverse branch blocks.
+
+Declined, silently, since a sum of branches is no mistake:
+
+1. fewer than two branches read the same value, or none of them is a convolution;
+2. a branch has other readers, hooks, computed or written tensors, or another dtype;
+3. an in-place operation may write the value between its readers;
+4. the branches do not align, or pad otherwise than with zeros;
+5. the merged kernel would multiply more than the branches do together.
+
+Source: Ding et al., 2021, https://arxiv.org/abs/2101.03697, section 3.3.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import fx
+
+from bnfuse.affine import Affine, as_float64, round_once
+from bnfuse.affine.merge import Branch, are_aligned, merged_branches
+from bnfuse.graph import value_readers
+from bnfuse.ops import Call, Kind, read_call, write_weights
+from bnfuse.ops.geometry import branch_of, write_geometry
+from bnfuse.passes.base import Applied, Declined
+from bnfuse.report import decline
+
+if TYPE_CHECKING:
+    from bnfuse.graph import Program
+    from bnfuse.report import Decline
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arm:
+    """One term of a sum.
+
+    Attributes:
+        value: The term.
+        is_negative: Whether it is subtracted.
+        source: The value that the branch reads; the term itself where it is no branch.
+        call: The call that makes it, or None for the value itself.
+        branch: It as a convolution, or None where it is none.
+    """
+
+    value: fx.Node
+    is_negative: bool
+    source: fx.Node
+    call: Call | None
+    branch: Branch | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """A sum with branches that merge.
+
+    Attributes:
+        top: The call of the outermost sum.
+        merging: The arms that become one.
+        others: The remaining arms.
+        main: The convolution that does their work.
+        merged: What it becomes.
+    """
+
+    top: Call
+    merging: tuple[Arm, ...]
+    others: tuple[Arm, ...]
+    main: Call
+    merged: Branch
+
+    @property
+    def name(self) -> str:
+        """The qualified name of the layer that adds up the branches."""
+        return self.top.name
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers that would change."""
+        return tuple(arm.call.name for arm in self.merging if arm.call is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeBranches:
+    """The pass; its algebra is in the description of this module."""
+
+    name: ClassVar[str] = "merge-branches"
+
+    def match(self, program: Program, node: fx.Node) -> Match | None:
+        """Return the sum at ``node`` if it is outermost and some of its branches merge."""
+        top = _sum_at(program, node)
+        if top is None or _is_part_of_a_sum(program, node):
+            return None
+        arms = _arms(program, top, is_negative=False)
+        for source in dict.fromkeys(arm.source for arm in arms):
+            merging = _mergeable(program, [arm for arm in arms if arm.source is source])
+            if merging is not None:
+                gone = {arm.value for arm in merging}
+                others = tuple(arm for arm in arms if arm.value not in gone)
+                branches = [_signed(arm) for arm in merging]
+                return Match(top, merging, others, _main(merging), merged_branches(branches))
+        return None
+
+    def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
+        """Return None: what does not merge is no match."""
+        return None
+
+    def rewrite(self, program: Program, match: Match) -> tuple[Applied, ...] | Declined:
+        """Write the merged kernel and add up what is left."""
+        main, node = match.main, match.top.node
+        weight = round_once(match.merged.weight, main.weight)
+        bias = round_once(match.merged.bias, main.weight)
+        if weight is None or bias is None:
+            return Declined(match.name, node.name, decline("overflow", match.name, main.name))
+        write_geometry(program, main, match.merged)
+        into = write_weights(program, main, weight, bias)
+        total = main.node
+        with program.graph.inserting_before(node):
+            for arm in match.others:
+                total = _added(program.graph, total, arm)
+        applied = [
+            Applied(arm.call.name, arm.value.name, into)
+            for arm in match.merging
+            if arm.call is not None and arm.call.kind is Kind.BATCH_NORM
+        ]
+        node.replace_all_uses_with(total)
+        program.graph.erase_node(node)
+        _erase_unread(program, [*match.merging, *match.others], keep=main.node)
+        return (Applied(match.name, node.name, into), *applied)
+
+
+def _sum_at(program: Program, node: fx.Node) -> Call | None:
+    """Return the call at a node if it is the sum or the difference of two values."""
+    call = read_call(program, node)
+    if call is None or call.kind not in (Kind.ADD, Kind.SUBTRACT):
+        return None
+    is_plain = len(call.operands) == 2 and call.options["alpha"] == 1
+    are_values = all(isinstance(o, fx.Node) and o.op != "get_attr" for o in call.operands)
+    return call if is_plain and are_values else None
+
+
+def _is_part_of_a_sum(program: Program, node: fx.Node) -> bool:
+    """Whether a sum is only added to something else, so that it is looked at from there."""
+    readers = value_readers(node)
+    return len(readers) == 1 and _sum_at(program, readers[0]) is not None
+
+
+def _arms(program: Program, top: Call, *, is_negative: bool) -> list[Arm]:
+    """Return the terms of a sum, through the sums among them that nothing else reads."""
+    found = []
+    for position, value in enumerate(top.operands):
+        sign = is_negative ^ (position == 1 and top.kind is Kind.SUBTRACT)
+        inner = _sum_at(program, value)
+        if inner is not None and len(value_readers(value)) == 1:
+            found += _arms(program, inner, is_negative=sign)
+        else:
+            found.append(_arm(program, value, is_negative=sign))
+    return found
+
+
+def _arm(program: Program, value: fx.Node, *, is_negative: bool) -> Arm:
+    call = read_call(program, value)
+    if call is not None and len(value_readers(value)) == 1:
+        branch = branch_of(program, call)
+        if branch is not None:
+            return Arm(value, is_negative, call.input, call, branch)
+        if _is_constant_norm(program, call):
+            return Arm(value, is_negative, call.input, call, None)
+    return Arm(value, is_negative, value, None, None)
+
+
+def _is_constant_norm(program: Program, call: Call) -> bool:
+    """Whether a call is a batch norm with statistics that nothing writes."""
+    return (
+        call.kind is Kind.BATCH_NORM
+        and not (call.hooked or call.computed or call.options["training"])
+        and call.tensor("running_mean") is not None
+        and not any(c.path in program.written for c in call.owned.values())
+    )
+
+
+def _mergeable(program: Program, arms: list[Arm]) -> tuple[Arm, ...] | None:
+    """Return the arms over one value that become one convolution, or None."""
+    main = max(arms, key=lambda arm: arm.branch.weight.numel() if arm.branch else 0)
+    if main.branch is None or main.call is None or main.source in program.written_values:
+        return None
+    dtype = main.call.weight.dtype
+    chosen = [main]
+    for arm in arms:
+        as_branch = _as_branch(arm, main.branch, dtype)
+        if arm is main or as_branch is None:
+            continue
+        trial = [_signed(one) for one in (*chosen, as_branch)]
+        if not are_aligned(trial):
+            continue
+        cost = sum(branch.multiplications for branch in trial)
+        if merged_branches(trial).multiplications <= cost:
+            chosen.append(as_branch)
+    return tuple(chosen) if len(chosen) > 1 else None
+
+
+def _as_branch(arm: Arm, like: Branch, dtype: torch.dtype) -> Arm | None:
+    """Return an arm with its branch, beside a convolution with those axes and channels."""
+    if arm.branch is not None and arm.call is not None:
+        return arm if arm.call.weight.dtype is dtype else None
+    axes, channels = len(like.stride), like.channels[0]
+    if arm.call is None:
+        ones = torch.ones(channels, dtype=torch.float64, device=like.weight.device)
+        branch = Branch.diagonal(ones, torch.zeros_like(ones), axes)
+    else:
+        owned = arm.call.owned
+        if any(constant.tensor.dtype is not dtype for constant in owned.values()):
+            return None
+        affine = Affine.of_batch_norm(
+            owned["running_mean"].tensor,
+            owned["running_var"].tensor,
+            arm.call.tensor("weight"),
+            arm.call.tensor("bias"),
+            float(arm.call.options["eps"]),
+        )
+        if not affine.is_finite:
+            return None
+        branch = Branch.diagonal(affine.scale, as_float64(affine.shift), axes)
+    return Arm(arm.value, arm.is_negative, arm.source, arm.call, branch)
+
+
+def _signed(arm: Arm) -> Branch:
+    """Return the branch of an arm with its sign."""
+    if arm.branch is None:
+        raise LookupError(f"{arm.value.name} is no branch")
+    return arm.branch.negated() if arm.is_negative else arm.branch
+
+
+def _main(arms: tuple[Arm, ...]) -> Call:
+    """Return the convolution that the others are merged into."""
+    call = arms[0].call
+    if call is None:
+        raise LookupError("the first arm is the largest convolution")
+    return call
+
+
+def _added(graph: fx.Graph, total: fx.Node, arm: Arm) -> fx.Node:
+    target = operator.sub if arm.is_negative else operator.add
+    return graph.call_function(target, (total, arm.value))
+
+
+def _erase_unread(program: Program, arms: list[Arm], keep: fx.Node) -> None:
+    """Remove the branches and inner sums that nothing reads any more."""
+    pending = [arm.value for arm in arms if arm.value is not keep]
+    for node in reversed(list(program.graph.nodes)):
+        is_sum = not node.users and _sum_at(program, node) is not None
+        if is_sum or (node in pending and not node.users and node.op != "placeholder"):
+            program.erase(node)
