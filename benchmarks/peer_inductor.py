@@ -65,9 +65,9 @@ def graph_ops(graph: fx.GraphModule) -> Counter[str]:
             name = node.target.overloadpacket.__name__
             of_norm = "batch_norm" in str(node.meta.get("original_aten"))
             pieces += of_norm
-            found["batch_norm" if of_norm and name == "sub" else name] += 1
-    if pieces and not found["batch_norm"]:
-        found["batch_norm"] = 1  # part of one is left
+            found["native_batch_norm" if of_norm and name == "sub" else name] += 1
+    if pieces and not found["native_batch_norm"]:
+        found["native_batch_norm"] = 1  # part of one is left
     return found
 
 

@@ -24,7 +24,8 @@ ATEN = {
     "Add": "add",
     "Sub": "sub",
     "Sqrt": "rsqrt",
-    "BatchNormalization": "batch_norm",
+    "BatchNormalization": "native_batch_norm",
+    "InstanceNormalization": "native_batch_norm",
 }
 
 
@@ -42,7 +43,7 @@ def left_running(exported: onnx.GraphProto, optimized: onnx.GraphProto) -> Count
     before, after = (Counter(n.op_type for n in nodes(graph)) for graph in (exported, optimized))
     left = Counter({ATEN.get(name, name): count for name, count in after.items()})
     convs = [sum(n for name, n in ops.items() if "Conv" in name) for ops in (before, after)]
-    left["batch_norm"] += max(convs[1] - convs[0], 0)
+    left["native_batch_norm"] += max(convs[1] - convs[0], 0)
     return left
 
 

@@ -116,8 +116,8 @@ TOOLS = {
     "onnxruntime": Tool(
         title="torch.onnx + onnxruntime",
         make=made_onnx,
-        counted="BatchNormalization in the graph that onnxruntime has optimized, and convolutions "
-        "that the exported graph does not have",
+        counted="BatchNormalization and InstanceNormalization in the graph that onnxruntime has "
+        "optimized, and convolutions there that the exported graph does not have",
         traces=True,
         loose=True,
         pure=True,
