@@ -6,19 +6,24 @@ Dynamo, inductor's passes before, in and after the capture and its freezing run 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
+from torch._dynamo.callback import callback_handler
 
 from benchmarks.peer_made import Made
 from tests.conformance.compare import run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.conformance.case import Call, Case
 
+COMPILING = "dynamo compiles"
 FREEZING = {
     "freezing": True,
     "fallback_random": True,  # else random numbers are others than in eager mode
@@ -71,6 +76,39 @@ def graph_ops(graph: fx.GraphModule) -> Counter[str]:
     return found
 
 
+@contextlib.contextmanager
+def marked_compilation() -> Iterator[None]:
+    """Mark in a profile what runs, on no data, while dynamo compiles."""
+    marks: list[Any] = []
+
+    def start(_: Any) -> None:
+        marks.append(torch.profiler.record_function(COMPILING))
+        marks[-1].__enter__()
+
+    def end(_: Any) -> None:
+        marks.pop().__exit__(None, None, None)
+
+    callback_handler.register_start_callback(start)
+    callback_handler.register_end_callback(end)
+    try:
+        yield
+    finally:
+        callback_handler.remove_start_callback(start)
+        callback_handler.remove_end_callback(end)
+
+
+def eager_norms(events: Any) -> int:
+    """Count the batch norms of a profile that ran between the graphs."""
+    found = 0
+    for event in events:
+        above, names = event, set()
+        while above is not None:
+            names.add(above.name)
+            above = above.cpu_parent
+        found += event.name == "aten::native_batch_norm" and COMPILING not in names
+    return found
+
+
 def made_inductor(model: nn.Module, _: Call) -> Made:
     """Compile with torch.compile, inductor and freezing, up to the generated code."""
     from torch._inductor import config
@@ -86,11 +124,10 @@ def made_inductor(model: nn.Module, _: Call) -> Made:
     def ops(given: Call, case: Case) -> Counter[str]:
         run(call, copy.deepcopy(given), case)  # type: ignore[arg-type]  # compiles what it has to
         backend.ran.clear()
-        with torch.profiler.profile() as profile:  # sees what runs between the graphs
+        with torch.profiler.profile() as profile, marked_compilation():
             outcome = run(call, given, case)  # type: ignore[arg-type]  # called like a model
         if outcome.error is not None:
             raise outcome.error
-        eager = sum(e.count for e in profile.key_averages() if e.key == "aten::native_batch_norm")
-        return backend.ran + Counter(native_batch_norm=eager)
+        return backend.ran + Counter(native_batch_norm=eager_norms(profile.events()))
 
     return Made(call, ops, state=model)

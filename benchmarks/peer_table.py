@@ -62,10 +62,10 @@ def line(rows: Sequence[Row]) -> list[str]:
 def by_tool(rows: Sequence[Row], titles: Mapping[str, str]) -> str:
     """Return the tables for the README: cases with something to fold, and cases without."""
     parts = []
-    for asked, text in ((True, "something to fold"), (False, "nothing to fold")):
+    for asked, text in ((True, "to be folded"), (False, "to be left as they are")):
         own = [row for row in rows if row["expects_fold"] == asked]
         head = (
-            f"{len({row['case'] for row in own})} cases with {text}",
+            f"{len({row['case'] for row in own})} cases {text}",
             *COLUMNS,
         )
         lines = [head, ("---",) * len(head)]

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
     from tests.conformance.case import Call, Case
 
-SCRIPT_NEEDS_SOURCE = (
+OF_THE_CASES = (  # forwards written as lambdas, and annotations that say Any
     "Expected a single top-level function",
     "SyntaxError",
-    "could not get source",
+    "found type: 'Any'",
+    "value of type 'Any'",
+    "'Any' object",
 )
 
 
@@ -80,9 +82,9 @@ def made_trace(model: nn.Module, call: Call) -> Made:
     trace: Any = torch.jit.trace  # torch leaves it unannotated
     if call.kwargs:
         bound = inspect.signature(model.forward).bind(*call.args, **call.kwargs)
-        traced = trace(model, example_kwarg_inputs=dict(bound.arguments))
+        traced = trace(model, example_kwarg_inputs=dict(bound.arguments), strict=False)
     else:
-        traced = trace(model, call.args)
+        traced = trace(model, call.args, strict=False)
     frozen = torch.jit.freeze(traced)
     return Made(frozen, eager_ops(frozen))
 
@@ -96,7 +98,7 @@ TOOLS = {
         counted=DISPATCHED,
         loose=True,
         shared=True,
-        unfair=SCRIPT_NEEDS_SOURCE,
+        unfair=OF_THE_CASES,
     ),
     "trace": Tool(
         title="jit.trace + freeze",

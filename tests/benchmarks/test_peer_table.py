@@ -28,6 +28,6 @@ def test_kinds_of_wrong_are_told_apart() -> None:
 
 def test_a_table_for_each_kind_of_case() -> None:
     made = by_tool(rows("folded"), {"t": "a tool"})
-    assert "| 1 cases with something to fold |" in made
-    assert "| 0 cases with nothing to fold |" in made
+    assert "| 1 cases to be folded |" in made
+    assert "| 0 cases to be left as they are |" in made
     assert "| a tool | 1 | 0 |" in made

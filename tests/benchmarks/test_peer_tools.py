@@ -35,3 +35,14 @@ def test_affines_written_by_hand_are_counted(tool: str) -> None:
     """One that is not folded still multiplies."""
     found = judged(TOOLS[tool], BY_NAME["b4-constant-along-width"])
     assert (found["outcome"], found["norms"]) == ("kept", [0, 0])
+
+
+def test_a_graph_compiled_anew_at_each_call_is_counted_once() -> None:
+    found = judged(TOOLS["inductor"], BY_NAME["state-call-counter"])
+    assert found["norms"] == [1, 0]
+
+
+def test_a_batch_norm_between_graphs_is_counted() -> None:
+    """TorchScript inside a model is no part of dynamo's graphs."""
+    found = judged(TOOLS["inductor"], BY_NAME["hook-traced-part"])
+    assert found == {"outcome": "kept", "norms": [2, 2]}
