@@ -125,6 +125,7 @@ TOOLS = {
         pure=True,
         own_random=True,
         single=True,
+        unfair=("Could not find an implementation for BatchNormalization",),  # a cast to float64
     ),
     "bnfuse": Tool(title="bnfuse", make=made_bnfuse, counted=DISPATCHED),
 }

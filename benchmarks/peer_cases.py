@@ -1,4 +1,4 @@
-"""The cases in float32, for tools that do not run them in float64."""
+"""The cases as tools can take them: their calls, in float32 where float64 does not run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from tests.conformance.compare import Outcome, _leaves, run
+from tests.conformance.compare import Outcome, _leaves, differences, run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.peer_made import Tool
     from tests.conformance.case import Call, Case
 
 RTOL, NOISE = 1e-4, 20.0
+EXAMPLE_CALLS = 2
+
+
+class UnfairError(Exception):
+    """The case cannot be put to this tool."""
+
+
+def calls(case: Case) -> list[Callable[[], Call]]:
+    """Return what makes the arguments of each call anew."""
+    more = [lambda n=n: case.more()[n] for n in range(len(case.more()))]
+    return [lambda: case.example] * EXAMPLE_CALLS + more
 
 
 def single(tool: Tool, case: Case) -> bool:
@@ -57,3 +70,24 @@ def tolerance(tool: Tool, case: Case, wanted: Outcome, call: Call) -> float:
             largest = float(value.double().abs().nan_to_num(0.0).max())
             noise = max(noise, float(off) / largest if largest else 0.0)
     return max(case.rtol, RTOL, NOISE * noise)
+
+
+def check_single(tool: Tool, case: Case) -> None:
+    """Raise where the model itself does not run in float32."""
+    for call in calls(case):
+        error = run(prepared(tool, case), cast(tool, case, call()), case).error
+        if error is not None and run(case.build(), call(), case).error is None:
+            raise UnfairError(f"the model does not run in float32: {error!r}"[:200])
+
+
+def draws(case: Case) -> bool:
+    """Whether the output depends on the seed."""
+    model = case.build()
+
+    def reseeded(*args: Any, **kwargs: Any) -> Any:
+        torch.manual_seed(4)
+        return model(*args, **kwargs)
+
+    first = run(case.build(), case.example, case)
+    other = run(reseeded, case.example, case)  # type: ignore[arg-type]  # called like a model
+    return bool(differences(list(_leaves(first.output)), list(_leaves(other.output)), 1e-6))
