@@ -24,7 +24,7 @@ COLUMNS = (
     "right and kept",
     "refused",
     "silently wrong values",
-    "silently lost effect",
+    "silently lost effect or type",
     "wrong, with a warning",
     "model changed",
     "left out",
