@@ -53,7 +53,8 @@ def save(rows: list[dict[str, Any]]) -> None:
         "environment": environment() | {"onnxscript": metadata.version("onnxscript")},
         "tools": {n: {"title": t.title, "counted": t.counted} for n, t in TOOLS.items()},
     }
-    rows.sort(key=lambda row: list(TOOLS).index(row["tool"]))
+    tools, cases = list(TOOLS), [case.name for case in CASES]
+    rows.sort(key=lambda row: (tools.index(row["tool"]), cases.index(row["case"])))
     lines = ",\n".join("  " + json.dumps(row) for row in rows)
     head = json.dumps(made, indent=1).removesuffix("\n}")
     with atomic_file(RESULTS) as temporary:
