@@ -21,7 +21,9 @@ Declined when:
    writes on the last axis, an n-dimensional convolution on axis 1 of a value with n + 2
    dimensions. Equal sizes prove nothing: where the graph does not fix the number of dimensions, a
    guard is put in that fails rather than compute something else;
-6. the dtypes differ so that folding would change the result's, or the new weights overflow.
+6. the dtypes differ so that folding would change the result's, or the new weights overflow;
+7. a tensor of the two is missing or no plain dense one: sparse, quantized, or of a class that gives
+   operations a meaning of its own.
 
 Source: Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167, Algorithm 2, whose affine form is
 moved into the weights; the axis condition is pytorch/ao#4116.
@@ -133,6 +135,8 @@ class FoldAffine:
 
 def _norm_obstacle(program: Program, norm: Call) -> Decline | None:
     """Return why the batch norm is no constant affine, or None."""
+    if norm.odd:
+        return decline("odd-constants", norm.name, ", ".join(norm.odd))
     if norm.computed:
         return decline("computed-constants", norm.name, ", ".join(norm.computed))
     if norm.options["training"]:
@@ -156,6 +160,8 @@ def _producer_obstacle(program: Program, match: Match) -> Decline | None:
         return decline("no-linear-producer", match.name, facts)
     if producer.hooked:
         return decline("hooked", producer.name)
+    if producer.odd:
+        return decline("odd-constants", match.name, ", ".join(producer.odd))
     if producer.computed:
         return decline("computed-constants", producer.name, ", ".join(producer.computed))
     if written := _written(program, producer):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Constant
-from bnfuse.ops.plain import behaves_as
+from bnfuse.ops.plain import MISSING, behaves_as, oddity
 from bnfuse.ops.table import OPERATIONS, Kind, Operation
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bnfuse.graph.program import Program
 
 _BY_MODULE = {module: row for row in OPERATIONS for module in row.modules}
@@ -62,6 +61,17 @@ class Call:
         return [name for name, value in everything.items() if isinstance(value, fx.Node)]
 
     @property
+    def odd(self) -> list[str]:
+        """What no fold can read of its tensors and plain arguments, a clause each."""
+        found = [f"{c.path} is {what}" for c in self.owned.values() if (what := oddity(c.tensor))]
+        if self.kind.is_linear and self.constants["weight"] is None:
+            found.append(f"{self.name}.weight is None")
+        found += [f"{self.name}.{k} is no number" for k, v in self.options.items() if _is_odd(v)]
+        if self.kind is Kind.BATCH_NORM and not found:
+            found += _odd_shapes(list(self.owned.values()))
+        return found
+
+    @property
     def owned(self) -> dict[str, Constant]:
         """The tensors that the model owns, by argument name."""
         return {k: v for k, v in self.constants.items() if isinstance(v, Constant)}
@@ -100,9 +110,9 @@ def _read_module(program: Program, node: fx.Node) -> Call | None:
         return None
     constants: dict[str, Constant | fx.Node | None] = {}
     for name in row.constants:
-        tensor = getattr(module, name)
+        tensor: Any = getattr(module, name, MISSING)
         constants[name] = None if tensor is None else Constant(f"{path}.{name}", tensor)
-    options = {name: getattr(module, name) for name in row.options}
+    options = {name: getattr(module, name, None) for name in row.options}
     return Call(row.kind, node, path, value, constants, options, is_hooked(module))
 
 
@@ -116,6 +126,20 @@ def _read_function(program: Program, node: fx.Node) -> Call | None:
     options = {name: given.get(name, default) for name, default in row.options.items()}
     name = _owner(constants) or layer_name(node)
     return Call(row.kind, node, name, value, constants, options, hooked=False)
+
+
+def _is_odd(option: Any) -> bool:
+    """Whether a plain argument is neither a number nor computed in the graph."""
+    if isinstance(option, Tensor):
+        return option.numel() != 1
+    return not isinstance(option, Real | fx.Node)
+
+
+def _odd_shapes(constants: list[Constant]) -> list[str]:
+    """Say which tensors of a batch norm do not hold one number for each channel."""
+    channels = max((c.tensor.numel() for c in constants), default=0)
+    odd = [c for c in constants if c.tensor.shape != (channels,)]
+    return [f"{c.path} has the shape {tuple(c.tensor.shape)}" for c in odd]
 
 
 def _bind(row: Operation, node: fx.Node) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from bnfuse.graph.program import replace_tensor
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,8 +23,8 @@ def write_weights(program: Program, call: Call, weight: Tensor, bias: Tensor) ->
     """
     if call.is_module:
         module = program.own_module(call.node)
-        module.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
-        module.register_parameter("bias", nn.Parameter(bias, requires_grad=False))
+        replace_tensor(module, "weight", nn.Parameter(weight, requires_grad=False))
+        replace_tensor(module, "bias", nn.Parameter(bias, requires_grad=False))
         return str(call.node.target)
     _write_argument(program, call, "weight", weight)
     _write_argument(program, call, "bias", bias)
