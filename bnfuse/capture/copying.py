@@ -61,7 +61,7 @@ def copy_model(model: nn.Module) -> ModelCopy:
         ) from error
     except Exception:
         copies = _copies_by_value(model)
-        kept |= {key: copied for key, copied in copies.items() if copied is not None}
+        kept |= _made(copies)
         refusing = dict(_refusing(model, copies))
         modules = [value for value in refusing.values() if isinstance(value, nn.Module)]
         by_reference = frozenset(id(inner) for module in modules for inner in module.modules())
@@ -91,9 +91,10 @@ def copy_tree(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> 
     try:
         return copy.deepcopy(module, memo)
     except Exception:
-        refusing = dict(_refusing(module, {}))
+        copies = _copies_by_value(module)
+        refusing = dict(_refusing(module, copies))
         own = {id(m): m for m in module.modules() if id(m) in by_reference}
-        return copy.deepcopy(module, {**kept, **refusing, **own})
+        return copy.deepcopy(module, {**_made(copies), **kept, **refusing, **own})
 
 
 def _attribute_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
@@ -106,6 +107,11 @@ def _copies_by_value(model: nn.Module) -> dict[int, torch.Tensor | None]:
     """Return copies of the tensors that refuse to be deep-copied, None where none can be made."""
     tensors = [*model.parameters(), *model.buffers(), *_attribute_tensors(model)]
     return {id(t): _copy_by_value(t) for t in tensors if not _is_copyable(t, {})}
+
+
+def _made(copies: Mapping[int, torch.Tensor | None]) -> dict[int, torch.Tensor]:
+    """Return the copies that could be made."""
+    return {key: copied for key, copied in copies.items() if copied is not None}
 
 
 def _copy_by_value(tensor: torch.Tensor) -> torch.Tensor | None:

@@ -156,6 +156,19 @@ def test_tensors_that_refuse_are_copied_by_value() -> None:
     assert copied.get_buffer("0.held").data_ptr() != result.data_ptr()
 
 
+@pytest.mark.filterwarnings("ignore:Sparse .* support is in beta state:UserWarning")
+@pytest.mark.parametrize("example", [None, (noise(1, 3, 4, 4),)], ids=["bare", "example"])
+@pytest.mark.parametrize(
+    "held", [torch.eye(2).to_sparse_csr, lambda: torch.ones(2).as_subclass(Bare)]
+)
+def test_an_attribute_that_refuses_hinders_no_fold(held: Any, example: Any) -> None:
+    model = ready(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)))
+    vars(model[0])["held"] = held()
+    fused = bnfuse.optimize(model, example)
+    assert len(bnfuse.report(fused).folded) == 1
+    assert type(fused.get_submodule("0").held) is type(model[0].held)
+
+
 def test_a_tensor_without_a_copy_keeps_its_layer_as_it_is() -> None:
     held = torch.ones(2).as_subclass(Bare)
     model = nn.Sequential(holding(held), nn.Linear(2, 2)).eval()
