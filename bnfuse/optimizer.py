@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnfuse.capture import check_request, copy_model
+from bnfuse.capture import check_example, check_request, copy_model
 from bnfuse.errors import AssumptionError, RequestError
 from bnfuse.report import Report
 from bnfuse.report.inventory import Inventory, summed
@@ -58,7 +58,7 @@ def optimize(
 
     Raises:
         RequestError: The model is no module, is in training mode, compiled, scripted or without
-            values, or a name in ``skip`` matches no layer.
+            values, it cannot run on the example inputs, or a name in ``skip`` matches no layer.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)).eval()
@@ -72,9 +72,10 @@ def optimize(
     skip = _as_names(skip)
     if example_inputs is None:
         return _optimized(model, skip)
-    optimized = _settled_by_example(model, skip, example_inputs, example_kwargs)
+    example = check_example(example_inputs, example_kwargs)
+    optimized = _settled_by_example(model, skip, example)
     if validate:
-        outcome = verify(model, optimized, example_inputs, example_kwargs)
+        outcome = verify(model, optimized, *example)
         if not outcome.passed:
             return _unfused(model, outcome.headline)
     return optimized
@@ -110,13 +111,10 @@ def explain(
 def _settled_by_example(
     model: nn.Module,
     skip: tuple[str, ...],
-    example_inputs: Sequence[Any],
-    example_kwargs: Mapping[str, Any] | None,
+    example: Arguments,
 ) -> nn.Module:
     """Return the optimized copy, without the folds that do not stand for the example's ranks."""
     other_axis: frozenset[str] = frozenset()
-    args = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
-    example = (args, dict(example_kwargs or {}))
     while True:
         optimized = _optimized(model, skip, other_axis, example)
         site = _site_in_the_way(optimized, example)

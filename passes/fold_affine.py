@@ -26,7 +26,9 @@ Declined when:
 5. the channels of what would absorb it are on another axis. Equal sizes prove nothing: where the
    graph does not fix the number of dimensions, a guard is put in that fails rather than compute
    something else;
-6. the dtypes differ so that folding would change the result's, or the new weights overflow.
+6. the dtypes differ so that folding would change the result's, or the new weights overflow;
+7. a tensor of the two is missing or no plain dense one: sparse, quantized, or of a class that gives
+   operations another meaning.
 
 Source: Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167, Algorithm 2, whose affine form is
 moved; the axis condition is pytorch/ao#4116.

@@ -37,6 +37,7 @@ from bnfuse.affine import Affine, as_float64, round_once
 from bnfuse.affine.merge import Branch, are_aligned, merged_branches
 from bnfuse.graph import value_readers
 from bnfuse.ops import Call, Kind, read_call, write_weights
+from bnfuse.ops.odd import oddities
 from bnfuse.ops.geometry import branch_of, write_geometry
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import decline
@@ -187,7 +188,7 @@ def _is_constant_norm(program: Program, call: Call) -> bool:
     """Whether a call is a batch norm with statistics that nothing writes."""
     return (
         call.kind is Kind.BATCH_NORM
-        and not (call.hooked or call.computed or call.options["training"])
+        and not (call.hooked or call.computed or oddities(call) or call.options["training"])
         and call.tensor("running_mean") is not None
         and not any(c.path in program.written for c in call.owned.values())
     )

@@ -3,7 +3,7 @@
 from bnfuse.capture.by_example import call_inside, capture_by_example
 from bnfuse.capture.capture import Capture, capture
 from bnfuse.capture.copying import ModelCopy, copy_model
-from bnfuse.capture.request import check_request
+from bnfuse.capture.request import check_example, check_request
 from bnfuse.capture.signature import Assumptions
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "call_inside",
     "capture",
     "capture_by_example",
+    "check_example",
     "check_request",
     "copy_model",
 ]

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from bnfuse.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_REMEDIES = {
+    "has no values yet": "run the model once on an example input",
+    "is on the meta device, without values": "load the weights onto a real device first",
+    "is a FakeTensor, without values": "make the model outside of FakeTensorMode",
+    "has no memory, which was freed": "gather the weights first",
+}
 
 
 def check_request(model: object) -> nn.Module:
@@ -35,16 +49,49 @@ def check_request(model: object) -> nn.Module:
             "call model.eval() first."
         )
     for path, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if is_lazy(tensor):
-            raise RequestError(
-                f"{path!r} of {name} has no values yet: run the model once on an example input."
-            )
-        if tensor.is_meta:
-            raise RequestError(
-                f"{path!r} of {name} is on the meta device, without values: "
-                "load the weights onto a real device first."
-            )
+        if what := _without_values(tensor):
+            raise RequestError(f"{path!r} of {name} {what}: {_REMEDIES[what]}.")
     return model
+
+
+def check_example(
+    args: Sequence[Any] | torch.Tensor, kwargs: Mapping[str, Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of an example call, a lone tensor as one argument.
+
+    Raises:
+        RequestError: They are no sequence and no mapping, or a tensor among them has no values.
+    """
+    try:
+        given = (args,) if isinstance(args, torch.Tensor) else tuple(args)
+        named = dict(kwargs or {})
+    except (TypeError, ValueError):
+        raise RequestError(
+            "example_inputs takes a sequence of positional arguments and example_kwargs a mapping "
+            f"of names, and got {_described(args)} and {_described(kwargs)}: "
+            "write optimize(model, (x,), {'name': y})."
+        ) from None
+    for value in pytree.tree_leaves((given, named)):
+        if isinstance(value, torch.Tensor) and (what := _without_values(value)):
+            raise RequestError(f"a tensor of the example inputs {what}: pass one with values.")
+    return given, named
+
+
+def _without_values(tensor: torch.Tensor) -> str:
+    """Return why a tensor has no values, or an empty string."""
+    if is_lazy(tensor):
+        return "has no values yet"
+    if tensor.is_meta:
+        return "is on the meta device, without values"
+    if isinstance(tensor, FakeTensor):
+        return "is a FakeTensor, without values"
+    return "has no memory, which was freed" if _is_freed(tensor) else ""
+
+
+def _is_freed(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has elements and no memory, as shards have whose weights are elsewhere."""
+    is_plain = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout is torch.strided
+    return is_plain and tensor.numel() > 0 and tensor.untyped_storage().nbytes() == 0
 
 
 def _check_kind(model: nn.Module) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnfuse.graph.readers import reads_metadata_only
+from torch import fx
+
+from bnfuse.graph.readers import reads_metadata_only, writes_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from torch import fx
 
 
 class WrittenValues:
@@ -39,7 +39,7 @@ class WrittenValues:
                 writers.append(node)
             elif makes_new(node) or node.op in ("placeholder", "get_attr", "output"):
                 continue
-            for source in node.all_input_nodes:
+            for source in _sources(node):
                 if not reads_metadata_only(node, source):
                     self._join(node, source)
         self._last_writer: dict[fx.Node, int] = {}
@@ -70,3 +70,11 @@ class WrittenValues:
         for visited in path:
             self._parent[visited] = node
         return node
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    """Return what a node's value may share memory with; an in-place operation returns its target."""
+    if writes_in_place(node) and node.args and isinstance(node.args[0], fx.Node):
+        outputs = [node.kwargs["out"]] if isinstance(node.kwargs.get("out"), fx.Node) else []
+        return [node.args[0], *outputs]
+    return node.all_input_nodes

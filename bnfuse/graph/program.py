@@ -101,6 +101,7 @@ class Program:
         mine = copy.copy(self.module(path))
         mine._parameters = dict(mine._parameters)
         mine._buffers = dict(mine._buffers)
+        mine._non_persistent_buffers_set = set(mine._non_persistent_buffers_set)
         if not self._only_reader(node):
             path = self._fresh_path(path)
             node.target = path
@@ -167,10 +168,7 @@ class Program:
         if isinstance(value, nn.Module):
             parent.add_module(name, value)
             return
-        for place in (parent.__dict__, parent._buffers, parent._parameters):
-            place.pop(name, None)
-        parent._non_persistent_buffers_set.discard(name)
-        parent.register_parameter(name, value)
+        replace_tensor(parent, name, value)
 
     def _ensure_parent(self, prefix: str) -> nn.Module:
         """Return the module at ``prefix``, making empty modules on the way."""
@@ -180,3 +178,11 @@ class Program:
                 parent.add_module(part, nn.Module())
             parent = parent.get_submodule(part)
         return parent
+
+
+def replace_tensor(module: nn.Module, name: str, value: nn.Parameter) -> None:
+    """Register a parameter, in place of the parameter, buffer or plain attribute of that name."""
+    for place in (module.__dict__, module._buffers, module._parameters):
+        place.pop(name, None)
+    module._non_persistent_buffers_set.discard(name)
+    module.register_parameter(name, value)

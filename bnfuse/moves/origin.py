@@ -14,6 +14,7 @@ from bnfuse.moves.dtypes import is_surely_floating
 from bnfuse.moves.search import Plan, Search
 from bnfuse.moves.step import Traveller
 from bnfuse.ops.calls import Call, read_call
+from bnfuse.ops.odd import oddities
 from bnfuse.ops.table import Kind
 from bnfuse.report.reasons import Decline, decline
 
@@ -47,7 +48,8 @@ def origin_of(program: Program, node: fx.Node) -> Origin | None:
     if call is None:
         return None
     if call.kind is Kind.BATCH_NORM:
-        dtypes = frozenset(constant.tensor.dtype for constant in call.owned.values())
+        tensors = [constant.tensor for constant in call.owned.values()]
+        dtypes = frozenset(t.dtype for t in tensors if isinstance(t, torch.Tensor))
         return Origin(call, call.input, dtypes, has_tensor=True)
     if call.kind not in _ARITHMETIC:
         return None
@@ -92,6 +94,8 @@ def _obstacle(program: Program, call: Call) -> Decline | None:
     """Return why a call is no constant affine, or None."""
     if call.kind is not Kind.BATCH_NORM:
         return None
+    if odd := oddities(call):
+        return decline("odd-constants", call.name, ", ".join(odd))
     if call.computed:
         return decline("computed-constants", call.name, ", ".join(call.computed))
     if call.options["training"]:

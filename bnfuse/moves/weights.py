@@ -23,6 +23,7 @@ import torch
 from bnfuse.affine import Affine, absorb_into_columns, as_float64, scale_transposed_inputs
 from bnfuse.moves.step import Edit, Moved
 from bnfuse.ops.linear import absorb_after, input_channels, output_channels
+from bnfuse.ops.odd import oddities
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -117,10 +118,10 @@ def _norm(
     traveller: Traveller, call: Call, affine: Affine
 ) -> tuple[Affine, torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]] | Decline:
     """Return an affine as vectors on a batch norm's axis, and the batch norm's own."""
-    if call.options["training"] or call.tensor("running_mean") is None:
-        return traveller.decline("no-linear-producer", f"{call.name}, a batch norm of each batch")
     if obstacle := _obstacle(traveller, call):
         return obstacle
+    if call.options["training"] or call.tensor("running_mean") is None:
+        return traveller.decline("no-linear-producer", f"{call.name}, a batch norm of each batch")
     mean, variance = (as_float64(call.owned[n].tensor) for n in ("running_mean", "running_var"))
     vector = affine.along(1, mean.numel()) if affine.rank >= 2 else None
     if vector is None:
@@ -141,13 +142,16 @@ def _obstacle(traveller: Traveller, call: Call) -> Decline | None:
     """Return why the tensors of a call cannot be replaced, or None."""
     if call.hooked:
         return traveller.decline("hooked", call.name)
+    if odd := oddities(call):
+        return traveller.decline("odd-constants", ", ".join(odd))
     if call.computed:
         return traveller.decline("computed-constants", ", ".join(call.computed))
     written = [c.path for c in call.owned.values() if c.path in traveller.program.written]
     if written:
         return traveller.decline("written-constants", ", ".join(written))
     weight = call.tensor("weight")
-    made = call.owned["running_mean"].tensor.dtype if weight is None else weight.dtype
+    statistics = call.tensor("running_mean")
+    made = weight.dtype if weight is not None else statistics.dtype if statistics is not None else None
     read = traveller.dtypes
     if made in _FOLDABLE and (read <= {made} or (made in _HALVES and read == {torch.float32})):
         return None

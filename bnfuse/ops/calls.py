@@ -9,7 +9,7 @@ from torch import fx
 
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Constant
-from bnfuse.ops.plain import behaves_as
+from bnfuse.ops.plain import MISSING, behaves_as
 from bnfuse.ops.table import WEIGHTED, Kind, Operation
 from bnfuse.ops.table_values import VALUE_OPERATIONS
 
@@ -112,10 +112,13 @@ def _read_module(program: Program, node: fx.Node) -> Call | None:
     row = _BY_MODULE[known]
     constants: dict[str, Constant | fx.Node | None] = {}
     for name in row.constants:
-        tensor = getattr(module, name)
+        tensor: Any = getattr(module, name, MISSING)
         constants[name] = None if tensor is None else Constant(f"{path}.{name}", tensor)
-    options = {name: getattr(module, name, default) for name, default in row.options.items()}
-    return Call(row.kind, node, path, value, (value,), constants, options, is_hooked(module), known.__name__)
+    given = {name: getattr(module, name, row.options[name]) for name in row.options}
+    if row.kind is Kind.BATCH_NORM:  # what such a layer lacks it cannot have a default for
+        given = {name: getattr(module, name, None) for name in row.options}
+    hooked, spelling = is_hooked(module), known.__name__
+    return Call(row.kind, node, path, value, (value,), constants, given, hooked, spelling)
 
 
 def _read_operator(

@@ -10,6 +10,7 @@ from torch import nn
 from bnfuse.affine import as_float64
 from bnfuse.affine.merge import Branch
 from bnfuse.ops.calls import argument_names
+from bnfuse.ops.odd import oddities
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 def branch_of(program: Program, call: Call) -> Branch | None:
     """Return a convolution as a branch, or None where its tensors or its padding are not plain."""
-    if call.kind is not Kind.CONVOLUTION or call.hooked or call.computed:
+    if call.kind is not Kind.CONVOLUTION or call.hooked or call.computed or oddities(call):
         return None
     weight, bias = call.tensor("weight"), call.tensor("bias")
     if weight is None or any(c.path in program.written for c in call.owned.values()):

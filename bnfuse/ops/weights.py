@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnfuse.graph.program import replace_tensor
 from bnfuse.ops.calls import argument_names
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ def write_weights(program: Program, call: Call, weight: Tensor, bias: Tensor | N
     """
     if call.is_module:
         module = program.own_module(call.node)
-        module.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
+        replace_tensor(module, "weight", nn.Parameter(weight, requires_grad=False))
         if bias is not None:
-            module.register_parameter("bias", nn.Parameter(bias, requires_grad=False))
+            replace_tensor(module, "bias", nn.Parameter(bias, requires_grad=False))
         if isinstance(module, _BatchNorm):
             module.affine = True
         return str(call.node.target)

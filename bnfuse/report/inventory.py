@@ -157,10 +157,15 @@ def _sites_at(program: Program, node: fx.Node) -> list[Site]:
     if isinstance(module, _BatchNorm) and type(module).__module__.startswith("torch.nn."):
         reason = decline("computed-constants", path, "those of its parametrizations")
         return [Site(path, node.name, reason)]
+    if isinstance(module, _BatchNorm) and type(module).__module__.startswith("torch.ao."):
+        return [Site(path, node.name, decline("odd-constants", path, f"{path} is quantized"))]
     if not isinstance(module, torch.jit.ScriptModule):
         return []
     inner = [n for n, m in module.named_modules() if "BatchNorm" in str(m.original_name)]
-    return [_opaque(f"{path}.{n}", f"{node.name}.{n}", path) for n in inner]
+    return [
+        _opaque(f"{path}.{n}" if n else path, f"{node.name}.{n}" if n else node.name, path)
+        for n in inner
+    ]
 
 
 def _opaque(name: str, site: str, path: str) -> Site:

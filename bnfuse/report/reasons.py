@@ -52,6 +52,11 @@ _REASONS = (
         "Move the update out of the forward.",
     ),
     Reason(
+        "odd-constants",
+        "{name} or the layer before it computes with what does not fold: {facts}.",
+        "Give the two plain dense tensors.",
+    ),
+    Reason(
         "not-finite",
         "The statistics of {name} give a scale or a shift that is infinite or not a number.",
         "Look at its running_var and eps: the layer does not work as it is.",

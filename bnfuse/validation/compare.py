@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bnfuse.validation.inputs import is_dense
 from bnfuse.validation.result import OutputError
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class OutputComparison:
             return "" if _is_same(exact, candidate) else f"{candidate!r} instead of {exact!r}"
         if not isinstance(candidate, torch.Tensor):
             return f"a {type(candidate).__name__} instead of a tensor"
+        if candidate.is_meta != exact.is_meta:
+            return f"on {candidate.device} instead of {exact.device}"
         if candidate.shape != exact.shape:
             return f"shape {tuple(candidate.shape)} instead of {tuple(exact.shape)}"
         wanted = exact.dtype if self.ulp == _FLOAT64_ULP else rounded.dtype
@@ -138,6 +141,9 @@ def _gather(value: Any, place: str, leaves: dict[str, Any]) -> Any:
         parts = {f"{place}.{f.name}": getattr(value, f.name) for f in fields(value)}
     elif isinstance(value, list | tuple):
         parts = {f"{place}[{number}]": part for number, part in enumerate(value)}
+    elif isinstance(value, torch.Tensor):
+        leaves[place or "output"] = dense = _dense(value)
+        return "*" if dense is value else str(value.dtype if value.is_quantized else value.layout)
     else:
         leaves[place or "output"] = value
         return "*"
@@ -145,9 +151,18 @@ def _gather(value: Any, place: str, leaves: dict[str, Any]) -> Any:
     return type(value).__name__, inner
 
 
+def _dense(tensor: Tensor) -> Tensor:
+    """Return a tensor of any layout as one that stores each of its elements."""
+    if tensor.is_nested:
+        return tensor.to_padded_tensor(0.0)
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    return tensor if is_dense(tensor) else tensor.to_dense()
+
+
 def _compare(tally: _Tally, exact: Any, rounded: Any, candidate: Any) -> None:
     """Take one output of one set of inputs into its tally."""
-    if not isinstance(exact, torch.Tensor):
+    if not isinstance(exact, torch.Tensor) or exact.is_meta:
         return
     wide = _as_real(exact)
     finite = torch.isfinite(wide)
@@ -167,7 +182,7 @@ def _compare(tally: _Tally, exact: Any, rounded: Any, candidate: Any) -> None:
 def _as_real(tensor: Tensor) -> Tensor:
     """Return a tensor as float64, complex numbers as pairs."""
     if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
+        tensor = torch.view_as_real(tensor.resolve_conj())
     return tensor.detach().to(torch.float64)
 
 

@@ -22,7 +22,8 @@ def input_sets(
     """Return the example and ``count - 1`` random sets of the same shapes and dtypes.
 
     Floating-point tensors are drawn from a normal distribution with the example's mean and
-    standard deviation, so that both signs occur; everything else stays as in the example.
+    standard deviation, so that both signs occur; everything else, sparse and nested tensors
+    included, stays as in the example.
     """
     if isinstance(args, torch.Tensor):
         args = (args,)
@@ -36,6 +37,11 @@ def map_tensors(function: Callable[[Tensor], Tensor], arguments: Arguments) -> A
     """Apply a function to every tensor in the arguments, however nested."""
     mapped: Arguments = pytree.tree_map_only(torch.Tensor, function, arguments)
     return mapped
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor stores each of its elements: it is neither sparse nor nested."""
+    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def cast_floating(arguments: Arguments, dtype: torch.dtype) -> Arguments:
@@ -52,7 +58,7 @@ def floating_dtype(model: torch.nn.Module, arguments: Arguments) -> torch.dtype:
 
 def _drawn_like(example: Tensor, generator: torch.Generator) -> Tensor:
     """Draw a tensor with the shape, dtype, device, mean and spread of ``example``."""
-    if not example.is_floating_point():
+    if not example.is_floating_point() or not is_dense(example):
         return example.detach()
     values = example.detach().to("cpu", torch.float64)
     spread = float(values.std(correction=0)) if values.numel() else 0.0

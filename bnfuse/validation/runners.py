@@ -11,7 +11,7 @@ from torch import nn
 
 from bnfuse.capture import copy_model
 from bnfuse.errors import RequestError
-from bnfuse.validation.inputs import cast_floating, floating_dtype, map_tensors
+from bnfuse.validation.inputs import cast_floating, floating_dtype, is_dense, map_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,22 +90,24 @@ def make_reference(model: nn.Module, place: torch.device, example: Arguments) ->
     """
     obstacle = _obstacle(model, place, None, example)
     if obstacle is not None:
+        first_line = (str(obstacle).splitlines() or [""])[0]
         raise RequestError(
             f"{type(model).__name__} cannot run on the example inputs "
-            f"({type(obstacle).__name__}: {obstacle}): pass inputs that the unfused model accepts."
+            f"({type(obstacle).__name__}: {first_line}): "
+            "pass inputs that the unfused model accepts."
         ) from obstacle
     unfused = _cast_runner(model, place, None)
     dtype = floating_dtype(model, example)
     ulp = torch.finfo(dtype).eps
     if _obstacle(model, place, torch.float64, example) is not None:
         name = "unfused model in its own precision"  # it forces one in its forward
-        return Reference(name, unfused, _nudged(unfused, ulp), 1.0, ulp)
+        return Reference(name, unfused, _nudged_runner(model, place, ulp), 1.0, ulp)
     doubled = _cast_runner(model, place, torch.float64)
     name = "unfused model in float64"
     if dtype is not torch.float64:
         return Reference(name, doubled, unfused, 1.0, ulp)
     if _obstacle(model, place, torch.float32, example) is not None:
-        return Reference(name, doubled, _nudged(unfused, ulp), 1.0, ulp)
+        return Reference(name, doubled, _nudged_runner(model, place, ulp), 1.0, ulp)
     ratio = FLOAT64_MARGIN * ulp / torch.finfo(torch.float32).eps
     return Reference(name, doubled, _cast_runner(model, place, torch.float32), ratio, ulp)
 
@@ -155,11 +157,16 @@ def _cast_runner(
     return lambda arguments: run(arguments if dtype is None else cast_floating(arguments, dtype))
 
 
-def _nudged(run: Callable[[Arguments], Any], ulp: float) -> Callable[[Arguments], Any]:
-    """Run on inputs moved by one unit in the last place: how far rounding carries the outputs."""
+def _nudged_runner(model: nn.Module, place: torch.device, ulp: float) -> Callable[[Arguments], Any]:
+    """Return how to run on inputs moved by one unit in the last place: where rounding leads.
+
+    It runs a copy of its own, since a forward may keep a state.
+    """
+    run = _cast_runner(model, place, None)
 
     def nudge(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
+        has_arithmetic = tensor.is_floating_point() and tensor.dtype.itemsize > 1  # float8 has none
+        if not has_arithmetic or not is_dense(tensor):
             return tensor
         signs = torch.randint_like(tensor, 2) * 2 - 1
         return tensor * (1 + ulp * signs)

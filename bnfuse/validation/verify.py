@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from bnfuse.capture import check_request
+from bnfuse.capture import check_example, check_request
 from bnfuse.device import chosen_device
 from bnfuse.validation.compare import OutputComparison
 from bnfuse.validation.inputs import input_sets, map_tensors
@@ -58,6 +58,7 @@ def verify(
     True
     """
     model = check_request(model)
+    example = check_example(example_inputs, example_kwargs)
     if device is None and isinstance(fused, str | Path) and Path(fused).suffix == ".onnx":
         from bnfuse.export.runtime import file_device
 
@@ -67,7 +68,7 @@ def verify(
         candidate = candidate_runner(fused, place)
         sets = [
             map_tensors(lambda t: t.to(place), arguments)
-            for arguments in input_sets(example_inputs, example_kwargs, INPUT_SETS, seed)
+            for arguments in input_sets(*example, INPUT_SETS, seed)
         ]
         reference = make_reference(model, place, sets[0])
         comparison = OutputComparison(reference.ulp, structured=candidate.structured)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -119,3 +120,62 @@ def test_nesting_too_deep_to_copy_is_a_request_error() -> None:
         model = nn.Sequential(model)
     with pytest.raises(RequestError, match="nested too deep to be copied"):
         copy_model(model)
+
+
+class Bare(torch.Tensor):
+    """Takes part in operations, and its copies are of another class."""
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # the signature is torch's
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+
+def holding(tensor: torch.Tensor) -> nn.Module:
+    """Return a layer that holds a tensor."""
+    layer = nn.ReLU().eval()
+    layer.register_buffer("held", tensor)
+    return layer
+
+
+@pytest.mark.filterwarnings("ignore:Sparse .* support is in beta state:UserWarning")
+def test_tensors_that_refuse_are_copied_by_value() -> None:
+    sparse = nn.Parameter(torch.eye(2).to_sparse_csr())
+    result = torch.ones(2, requires_grad=True) * 2
+    model = nn.Sequential(holding(result), nn.ReLU())
+    model[1].register_parameter("sparse", sparse)
+    copied = copy_model(model).model
+    mine = copied.get_parameter("1.sparse")
+    assert isinstance(mine, nn.Parameter)
+    assert not mine.requires_grad
+    assert torch.equal(mine.to_dense(), torch.eye(2))
+    assert mine.values().data_ptr() != sparse.values().data_ptr()
+    assert torch.equal(copied.get_buffer("0.held"), result)
+    assert copied.get_buffer("0.held").data_ptr() != result.data_ptr()
+
+
+@pytest.mark.filterwarnings("ignore:Sparse .* support is in beta state:UserWarning")
+@pytest.mark.parametrize("example", [None, (noise(1, 3, 4, 4),)], ids=["bare", "example"])
+@pytest.mark.parametrize(
+    "held", [torch.eye(2).to_sparse_csr, lambda: torch.ones(2).as_subclass(Bare)]
+)
+def test_an_attribute_that_refuses_hinders_no_fold(held: Any, example: Any) -> None:
+    model = ready(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)))
+    vars(model[0])["held"] = held()
+    fused = bnfuse.optimize(model, example)
+    assert len(bnfuse.report(fused).folded) == 1
+    assert type(fused.get_submodule("0").held) is type(model[0].held)
+
+
+def test_a_tensor_without_a_copy_keeps_its_layer_as_it_is() -> None:
+    held = torch.ones(2).as_subclass(Bare)
+    model = nn.Sequential(holding(held), nn.Linear(2, 2)).eval()
+    copied = copy_model(model)
+    assert copied.by_reference == {id(model[0])}
+    assert copied.model.get_submodule("0") is model[0]
+    with pytest.raises(
+        RequestError, match=r"^ReLU cannot be copied because of 'held', a Bare, and"
+    ):
+        bnfuse.optimize(holding(held))

@@ -32,7 +32,8 @@ def _plain(value: Any) -> Any:
 
 
 def _bits(tensor: Tensor) -> bytes:
-    if tensor.layout is not torch.strided or tensor.is_quantized:
+    is_plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
+    if not is_plain or tensor.is_quantized or tensor.is_nested:
         return repr(tensor).encode()
     return tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 

@@ -134,6 +134,12 @@ def test_functional_calls_are_sites_too() -> None:
     assert report.kept == ()
 
 
+def test_a_scripted_batch_norm_has_the_name_of_its_own_place() -> None:
+    scripted = torch.jit.script(nn.BatchNorm2d(3).eval())
+    rows = bnfuse.explain(nn.Sequential(nn.Conv2d(3, 3, 1), scripted).eval()).kept
+    assert [(row.name, row.site, row.reason) for row in rows] == [("1", "_1", "inside-opaque-call")]
+
+
 def test_batch_norms_inside_torchscript_are_listed_with_it() -> None:
     scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).eval())
     report = bnfuse.explain(nn.Sequential(nn.ReLU(), scripted).eval())

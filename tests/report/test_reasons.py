@@ -24,6 +24,7 @@ CODES = {
     "not-captured",
     "not-copyable",
     "not-finite",
+    "odd-constants",
     "other-axis",
     "overflow",
     "several-readers",

@@ -100,3 +100,36 @@ def test_complex_outputs() -> None:
 
 def test_tolerance_of_an_output_that_is_zero() -> None:
     assert tolerance(own_error=0.0, scale=0.0, ulp=ULP) == 0.0
+
+
+@pytest.mark.filterwarnings("ignore:Sparse .* support is in beta state:UserWarning")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize(
+    "convert",
+    [
+        torch.Tensor.to_sparse,
+        torch.Tensor.to_sparse_csr,
+        lambda t: torch.nested.nested_tensor([t, t[:1]]),
+        lambda t: torch.nested.nested_tensor([t, t[:1]], layout=torch.jagged),
+    ],
+    ids=["sparse", "csr", "nested", "jagged"],
+)
+def test_other_layouts_are_compared_by_value(convert: Any) -> None:
+    exact, same, other = (convert(t) for t in (EXACT, EXACT.float(), EXACT.float() + 1))
+    assert outcome(same, exact, same) == (True, "")
+    assert outcome(other, exact, same) == (False, "")
+    passed, complaint = outcome(EXACT.float(), exact, same)
+    assert not passed
+    assert "instead of" in complaint
+
+
+def test_conjugated_outputs_are_compared() -> None:
+    exact = torch.complex(EXACT, EXACT + 1)
+    assert outcome(exact.conj(), exact.conj(), exact.conj())[0]
+    assert not outcome(exact, exact.conj(), exact.conj())[0]
+
+
+def test_outputs_without_values_are_compared_in_kind() -> None:
+    exact, same = EXACT.to("meta"), EXACT.float().to("meta")
+    assert outcome(same, exact, same) == (True, "")
+    assert outcome(EXACT.float(), exact, same) == (False, "on cpu instead of meta")

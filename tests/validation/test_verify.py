@@ -162,3 +162,44 @@ def test_on_a_gpu(dtype: torch.dtype) -> None:
     outcome = bnfuse.verify(model, bnfuse.optimize(model), (x32(2, 3, 9, 9).to(dtype),))
     assert outcome.passed
     assert outcome.device.startswith("cuda")
+
+
+class Counting(nn.Module):
+    """Scales by how often it ran, in float32 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = nn.Buffer(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype is not torch.float32:
+            raise TypeError("float32 alone")
+        self.calls.add_(1)
+        return x * self.calls
+
+
+def test_the_runs_that_measure_rounding_do_not_advance_the_reference() -> None:
+    model = Counting().eval()
+    assert bnfuse.verify(model, copy.deepcopy(model), (torch.randn(2, 3),)).passed
+    assert not model.calls.any()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_examples_of_other_kinds_are_used_as_they_are() -> None:
+    nested = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)])
+    layer = nn.Linear(4, 4).eval()
+    for example in (nested, torch.eye(4).to_sparse()):
+        assert bnfuse.verify(layer, copy.deepcopy(layer), (example,)).passed
+    model = nn.Sequential(Widening(), nn.Linear(4, 4)).eval()
+    narrow = torch.randn(2, 4).to(torch.float8_e4m3fn)
+    assert bnfuse.verify(model, copy.deepcopy(model), (narrow,)).passed
+
+
+class Widening(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float()
+
+
+def test_a_long_error_of_the_model_is_cut_to_its_first_line() -> None:
+    with pytest.raises(RequestError, match=r"^Conv2d cannot run on the example inputs .*[^\n]*$"):
+        bnfuse.verify(nn.Conv2d(1, 1, 1).eval(), nn.Identity(), (None,))
