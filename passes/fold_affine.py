@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bnfuse.affine import round_once
 from bnfuse.graph import add_guard, assume_rank
 from bnfuse.moves import Origin, Plan, find_plan, origin_of
-from bnfuse.ops import read_call, write_weights
+from bnfuse.ops import write_weights
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import Decline, decline
 

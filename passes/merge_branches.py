@@ -37,8 +37,8 @@ from bnfuse.affine import Affine, as_float64, round_once
 from bnfuse.affine.merge import Branch, are_aligned, merged_branches
 from bnfuse.graph import value_readers
 from bnfuse.ops import Call, Kind, read_call, write_weights
-from bnfuse.ops.odd import oddities
 from bnfuse.ops.geometry import branch_of, write_geometry
+from bnfuse.ops.odd import oddities
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import decline
 

@@ -9,7 +9,7 @@ from bnfuse.affine.absorb import (
     absorb_into_transposed,
     scale_transposed_inputs,
 )
-from bnfuse.affine.layout import joined, permuted, pieces, regroup, unpermuted
+from bnfuse.affine.layout import joined, permuted, pieces, regroup, selected, unpermuted
 from bnfuse.affine.rounding import as_float64, round_once
 from bnfuse.affine.values import Affine
 
@@ -25,5 +25,6 @@ __all__ = [
     "regroup",
     "round_once",
     "scale_transposed_inputs",
+    "selected",
     "unpermuted",
 ]

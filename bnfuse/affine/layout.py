@@ -95,7 +95,14 @@ def pieces(affine: Affine, axis: int, sizes: Sequence[int]) -> list[Affine]:
     if affine.is_constant_on(axis):
         return [affine] * len(sizes)
     starts = [sum(sizes[:count]) for count in range(len(sizes))]
-    return [
-        affine.map(lambda c, start=start, size=size: c.narrow(axis, start, size))
-        for start, size in zip(starts, sizes, strict=True)
-    ]
+    return [_piece(affine, axis, *piece) for piece in zip(starts, sizes, strict=True)]
+
+
+def _piece(affine: Affine, axis: int, start: int, size: int) -> Affine:
+    return affine.map(lambda c: c.narrow(axis, start, size))
+
+
+def selected(affine: Affine, axis: int, index: int) -> Affine:
+    """Return the affine of ``x.select(axis, index)``."""
+    place = 0 if affine.is_constant_on(axis) else index
+    return affine.map(lambda c: c.select(axis, place))

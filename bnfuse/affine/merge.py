@@ -8,6 +8,7 @@ their taps, so one kernel that holds every tap at its place does the work of all
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from math import gcd, prod
 from typing import TYPE_CHECKING
 
@@ -116,7 +117,9 @@ def merged_branches(branches: Sequence[Branch]) -> Branch:
         ]
         for branch in branches
     ]
-    steps = [gcd(*(place for own in places for place in own[axis])) or 1 for axis in _axes(branches)]
+    steps = [
+        gcd(*(place for own in places for place in own[axis])) or 1 for axis in _axes(branches)
+    ]
     kernel = [
         max(place for own in places for place in own[axis]) // steps[axis] + 1
         for axis in _axes(branches)
@@ -128,8 +131,10 @@ def merged_branches(branches: Sequence[Branch]) -> Branch:
     )
     for branch, own in zip(branches, places, strict=True):
         taps = [[place // steps[axis] for place in own[axis]] for axis in _axes(branches)]
-        index = torch.meshgrid(*(torch.tensor(t) for t in taps), indexing="ij")
-        weight[(slice(None), slice(None), *index)] += regrouped_weight(branch, groups)
+        own_weight = regrouped_weight(branch, groups)
+        for tap in product(*(enumerate(places_on_axis) for places_on_axis in taps)):
+            mine, theirs = zip(*tap, strict=True)
+            weight[(..., *theirs)] += own_weight[(..., *mine)]
     bias = torch.stack([branch.bias for branch in branches]).sum(0)
     return Branch(weight, bias, branches[0].stride, padding, tuple(steps), groups)
 

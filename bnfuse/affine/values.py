@@ -70,7 +70,9 @@ class Affine:
         """Return the affine with the given coefficients, broadcast against each other."""
         pair = [as_float64(torch.as_tensor(value)) for value in (scale, shift)]
         device = next((value.device for value in pair if value.ndim), pair[0].device)
-        return cls(*torch.broadcast_tensors(*(value.to(device) for value in pair)))
+        one, other = (value.to(device) for value in pair)
+        shape = torch.broadcast_shapes(one.shape, other.shape)
+        return cls(one.expand(shape), other.expand(shape))
 
     @property
     def channels(self) -> int:
@@ -131,6 +133,10 @@ class Affine:
         torch.Size([1, 3, 1, 1])
         """
         return self.map(lambda c: c.reshape([-1 if a == axis else 1 for a in range(rank)]))
+
+    def on_any_axis(self, size: int) -> Affine:
+        """Return a single pair of coefficients as vectors, for an axis of that size."""
+        return self.map(lambda c: c.reshape(-1).expand(size).contiguous())
 
     def along(self, axis: int, size: int) -> Affine | None:
         """Return the coefficients along one axis as vectors, or None where others matter as well.

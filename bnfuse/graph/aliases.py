@@ -75,6 +75,6 @@ class WrittenValues:
 def _sources(node: fx.Node) -> list[fx.Node]:
     """Return what a node's value may share memory with; an in-place operation returns its target."""
     if writes_in_place(node) and node.args and isinstance(node.args[0], fx.Node):
-        outputs = [node.kwargs["out"]] if isinstance(node.kwargs.get("out"), fx.Node) else []
-        return [node.args[0], *outputs]
+        output = node.kwargs.get("out")
+        return [node.args[0], *([output] if isinstance(output, fx.Node) else [])]
     return node.all_input_nodes

@@ -98,7 +98,9 @@ def up_through_arithmetic(
     if call.kind is Kind.SUBTRACT:
         return (Moved(((one, affine), (other, scale)), ranks=ranks),)
     if affine.has_shift:
-        return traveller.decline("no-linear-producer", f"{call.name}, a {call.kind.value} of two values")
+        return traveller.decline(
+            "no-linear-producer", f"{call.name}, a {call.kind.value} of two values"
+        )
     arms = values if call.kind is Kind.MULTIPLY else [one]
     return tuple(Moved(((arm, affine),), ranks=((arm, affine.rank),)) for arm in arms)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from bnfuse.affine import Affine, joined, permuted, pieces, regroup, unpermuted
+from bnfuse.affine import Affine, joined, permuted, pieces, regroup, selected, unpermuted
 from bnfuse.moves.step import Moved
 from bnfuse.ops.regroup import groups_of
 from bnfuse.ops.shapes import permutation_of, reshape_target
@@ -162,7 +162,8 @@ def _shuffled(call: Call, affine: Affine) -> Affine | None:
     axis = affine.rank - 3
     if affine.is_constant_on(axis):
         return affine
-    blocks = affine.map(lambda c: c.unflatten(axis, (-1, factor**2)))
+    before, after = affine.scale.shape[:axis], affine.scale.shape[axis + 1 :]
+    blocks = affine.map(lambda c: c.reshape(*before, -1, factor**2, *after))
     first = blocks.map(lambda c: c.select(axis + 1, 0))
     same = all(
         torch.equal(whole, one.unsqueeze(axis + 1).expand_as(whole))
@@ -217,9 +218,7 @@ def _down_through_concatenation(
     return joined([affine if arm is value else none for arm in arms], axis, sizes)
 
 
-def _arm_sizes(
-    traveller: Traveller, arms: list[fx.Node], axis: int, rank: int
-) -> list[int] | None:
+def _arm_sizes(traveller: Traveller, arms: list[fx.Node], axis: int, rank: int) -> list[int] | None:
     shapes = [traveller.shapes.of(arm) for arm in arms]
     sizes = [s[axis] for s in shapes if s is not None and len(s) == rank]
     numbers = [size for size in sizes if isinstance(size, int)]
@@ -231,9 +230,7 @@ def _down_through_split(
 ) -> tuple[Moved, ...] | None:
     """Each piece of the value takes its piece of the coefficients."""
     readers = list(call.node.users)
-    are_items = all(
-        r.target is operator.getitem and isinstance(r.args[1], int) for r in readers
-    )
+    are_items = all(r.target is operator.getitem and isinstance(r.args[1], int) for r in readers)
     if not are_items:
         return None
     if affine.rank == 0:
@@ -243,8 +240,7 @@ def _down_through_split(
         return None
     axis = call.options["dim"] % affine.rank
     if len(shapes[0]) < affine.rank:  # unbind
-        parts = [affine.map(lambda c, i=i: c.select(axis, i if c.shape[axis] > 1 else 0))
-                 for i in range(len(shapes))]  # fmt: skip
+        parts = [selected(affine, axis, index) for index in range(len(shapes))]
     else:
         parts = pieces(affine, axis, [int(str(shape[axis])) for shape in shapes])
     return (Moved(tuple((reader, parts[int(str(reader.args[1]))]) for reader in readers)),)
@@ -285,7 +281,9 @@ def _sliced(call: Call, affine: Affine) -> Affine | None:
     index = call.options["index"]
     if not isinstance(index, tuple) or not all(isinstance(part, slice) for part in index):
         return None
-    if any(isinstance(end, fx.Node) for part in index for end in (part.start, part.stop, part.step)):
+    if any(
+        isinstance(end, fx.Node) for part in index for end in (part.start, part.stop, part.step)
+    ):
         return None
     if len(index) > affine.rank:
         return None

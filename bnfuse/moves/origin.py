@@ -171,9 +171,7 @@ def _downward(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | De
     return plan or traveller.decline("other-axis", origin.call.name)
 
 
-def _checked(
-    traveller: Traveller, origin: Origin, affine: Affine, plan: Plan
-) -> Plan | None:
+def _checked(traveller: Traveller, origin: Origin, affine: Affine, plan: Plan) -> Plan | None:
     """Return the plan with the ranks that need a guard alone, or None where one is wrong."""
     ranks = traveller.shapes.ranks
     needed: list[tuple[fx.Node, int]] = []

@@ -154,7 +154,9 @@ class Search:
         for moved in ways:
             self.steps += 1
             if self.steps > MOST_STEPS:
-                return self.traveller.decline("no-linear-producer", f"more than {MOST_STEPS} steps away")
+                return self.traveller.decline(
+                    "no-linear-producer", f"more than {MOST_STEPS} steps away"
+                )
             if call.node in self.plan.passed:
                 return self.traveller.decline("no-linear-producer", f"{call.name} in two ways")
             before = self.plan.counts
@@ -185,9 +187,7 @@ class Search:
             return (Moved(((call.input, affine),), ranks=ranks),)
         return self._no_rule(call.node, call, "no-linear-producer")
 
-    def _ways_down(
-        self, call: Call, value: fx.Node, affine: Affine
-    ) -> tuple[Moved, ...] | Decline:
+    def _ways_down(self, call: Call, value: fx.Node, affine: Affine) -> tuple[Moved, ...] | Decline:
         if call.kind.is_linear:
             return down_into_linear(self.traveller, call, value, affine)
         if call.kind is Kind.BATCH_NORM:

@@ -94,11 +94,11 @@ def up_into_norm(traveller: Traveller, call: Call, affine: Affine) -> tuple[Move
         return found
     vector, gamma, beta, _ = found
     edit = Edit(call, vector.scale * gamma, vector.scale * beta + vector.shift)
-    return (Moved(edits=(edit,), ranks=((call.node, affine.rank),)),)
+    return (Moved(edits=(edit,), ranks=_ranks(call, affine)),)
 
 
 def down_into_norm(
-    traveller: Traveller, call: Call, value: fx.Node, affine: Affine
+    traveller: Traveller, call: Call, _: fx.Node, affine: Affine
 ) -> tuple[Moved, ...] | Decline:
     """Compose with a batch norm after.
 
@@ -111,7 +111,8 @@ def down_into_norm(
         return found
     vector, gamma, beta, (mean, rate) = found
     shift = beta + gamma * rate * (vector.shift + (vector.scale - 1) * mean)
-    return (Moved(edits=(Edit(call, gamma * vector.scale, shift),), ranks=((value, affine.rank),)),)
+    edit = Edit(call, gamma * vector.scale, shift)
+    return (Moved(edits=(edit,), ranks=_ranks(call, affine)),)
 
 
 def _norm(
@@ -123,7 +124,9 @@ def _norm(
     if call.options["training"] or call.tensor("running_mean") is None:
         return traveller.decline("no-linear-producer", f"{call.name}, a batch norm of each batch")
     mean, variance = (as_float64(call.owned[n].tensor) for n in ("running_mean", "running_var"))
-    vector = affine.along(1, mean.numel()) if affine.rank >= 2 else None
+    vector = affine.on_any_axis(mean.numel()) if affine.rank == 0 else None
+    if affine.rank >= 2:
+        vector = affine.along(1, mean.numel())
     if vector is None:
         return traveller.decline("other-axis", call.name)
     gamma, beta = call.tensor("weight"), call.tensor("bias")
@@ -151,7 +154,9 @@ def _obstacle(traveller: Traveller, call: Call) -> Decline | None:
         return traveller.decline("written-constants", ", ".join(written))
     weight = call.tensor("weight")
     statistics = call.tensor("running_mean")
-    made = weight.dtype if weight is not None else statistics.dtype if statistics is not None else None
+    made = (
+        weight.dtype if weight is not None else statistics.dtype if statistics is not None else None
+    )
     read = traveller.dtypes
     if made in _FOLDABLE and (read <= {made} or (made in _HALVES and read == {torch.float32})):
         return None
@@ -162,7 +167,7 @@ def _obstacle(traveller: Traveller, call: Call) -> Decline | None:
 def _on_channels(call: Call, affine: Affine, channels: int) -> Affine | None:
     """Return an affine as vectors on the axis of a call's channels, or None."""
     if affine.rank == 0:
-        return affine.map(lambda c: c.expand(channels).contiguous())
+        return affine.on_any_axis(channels)
     if call.kind is Kind.LINEAR:
         return affine.along(affine.rank - 1, channels)
     return affine.along(1, channels) if affine.rank == call.weight.ndim else None

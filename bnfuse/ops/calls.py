@@ -170,9 +170,9 @@ def _bind(names: tuple[str, ...], node: fx.Node) -> dict[str, Any]:
     bound: dict[str, Any] = {}
     for position, name in enumerate(names[: len(args)]):
         if name.startswith("*"):
-            rest = args[position:]
+            rest: Any = args[position:]
             is_one = len(rest) == 1 and isinstance(rest[0], list | tuple)
-            bound[name[1:]] = tuple(rest[0]) if is_one else tuple(rest)
+            bound[name[1:]] = tuple(rest[0] if is_one else rest)
         else:
             bound[name] = args[position]
     return {**bound, **node.kwargs}

@@ -51,16 +51,18 @@ def groups_of(given: Sequence[Any], target: Sequence[Any]) -> list[Group] | None
     return [*first, *middle, *last]
 
 
-def _middle(given: Sequence[Any], target: Sequence[Any], front: int, back: int) -> list[Group] | None:
+def _middle(
+    given: Sequence[Any], target: Sequence[Any], front: int, back: int
+) -> list[Group] | None:
     before = tuple(range(front, len(given) - back))
     after = tuple(range(front, len(target) - back))
     if not before and not after:
         return []
     sizes, wanted = [given[a] for a in before], [target[a] for a in after]
     if all(isinstance(size, int) for size in sizes):
-        wanted = _without_rest(sizes, wanted)
-        if wanted is not None and prod(sizes) == prod(wanted):
-            return _by_numbers(before, after, sizes, wanted)
+        numbers = _without_rest(sizes, wanted)
+        if numbers is not None and prod(sizes) == prod(numbers):
+            return _by_numbers(before, after, sizes, numbers)
         return None
     # An unknown number of elements: the rest is one group if -1 stands for part of it, and nothing
     # else in the target could stand for another size.

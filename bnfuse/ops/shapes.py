@@ -158,15 +158,19 @@ class Shapes:
             is_size and len(node.args) == 1
         ):
             self._sizes[node] = shape
-        elif is_size and isinstance(node.args[1], int):
-            self._sizes[node] = shape[node.args[1]]
-        elif str(node.target) == "aten.sym_size.int" and isinstance(node.args[1], int):
+        elif (is_size and isinstance(node.args[1], int)) or (
+            str(node.target) == "aten.sym_size.int" and isinstance(node.args[1], int)
+        ):
             self._sizes[node] = shape[node.args[1]]
 
     def _reshaped(self, call: Call, given: Shape) -> Shape | None:
         target = reshape_target(self, call, given)
-        return target if target is None else tuple(
-            Unknown(call.node, axis) if size == -1 else size for axis, size in enumerate(target)
+        return (
+            target
+            if target is None
+            else tuple(
+                Unknown(call.node, axis) if size == -1 else size for axis, size in enumerate(target)
+            )
         )
 
 
@@ -246,7 +250,7 @@ def _broadcast(sizes: tuple[Size, ...], otherwise: Size) -> Size:
     return otherwise
 
 
-def _convolution(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
+def _convolution(_: Shapes, call: Call, given: Shape) -> Shape | None:
     weight = call.tensor("weight")
     if weight is None or len(given) != weight.ndim:
         return None
@@ -254,19 +258,19 @@ def _convolution(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
     return (given[0], output_channels(call), *spatial)
 
 
-def _linear(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
+def _linear(_: Shapes, call: Call, given: Shape) -> Shape | None:
     weight = call.tensor("weight")
     return None if weight is None else (*given[:-1], weight.shape[0])
 
 
-def _batch_norm(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
+def _batch_norm(_: Shapes, call: Call, given: Shape) -> Shape | None:
     mean = call.tensor("running_mean")
     if mean is None or len(given) < 2:
         return given
     return (given[0], mean.numel(), *given[2:])
 
 
-def _pooled(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
+def _pooled(_: Shapes, call: Call, given: Shape) -> Shape | None:
     count = spatial_axes(call)
     if not count:
         return None
@@ -276,15 +280,18 @@ def _pooled(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
     last = range(len(kept), len(given))
     return (
         *kept,
-        *(s if isinstance(s, int) else Unknown(call.node, a) for s, a in zip(sizes, last)),
+        *(
+            s if isinstance(s, int) else Unknown(call.node, a)
+            for s, a in zip(sizes, last, strict=True)
+        ),
     )
 
 
-def _resized(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
+def _resized(_: Shapes, call: Call, given: Shape) -> Shape | None:
     return (*given[:2], *(Unknown(call.node, axis) for axis in range(2, len(given))))
 
 
-def _mean(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
+def _mean(_: Shapes, call: Call, given: Shape) -> Shape | None:
     dims = call.options["dim"]
     dims = (dims,) if isinstance(dims, int) else dims
     if not isinstance(dims, list | tuple) or not dims:
@@ -309,7 +316,7 @@ def permutation_of(call: Call, rank: int) -> tuple[int, ...] | None:
     return None
 
 
-def _permuted(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
+def _permuted(_: Shapes, call: Call, given: Shape) -> Shape | None:
     order = permutation_of(call, len(given))
     return None if order is None else tuple(given[axis] for axis in order)
 

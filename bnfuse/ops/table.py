@@ -112,9 +112,7 @@ WEIGHTED = (
             _CONV_ARGUMENTS,
         ),
         constants=("weight", "bias"),
-        options={
-            "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"
-        },
+        options={"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"},
     ),
     Operation(
         kind=Kind.TRANSPOSED_CONVOLUTION,

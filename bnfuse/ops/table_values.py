@@ -99,7 +99,10 @@ POOLING = (
         modules=frozenset({nn.AvgPool1d}),
         functions={F.avg_pool1d: _POOL_1D, _ATEN.avg_pool1d.default: _POOL_1D},
         options={
-            "kernel_size": 1, "stride": None, "padding": 0, "ceil_mode": False,
+            "kernel_size": 1,
+            "stride": None,
+            "padding": 0,
+            "ceil_mode": False,
             "count_include_pad": True,
         },
     ),
@@ -110,8 +113,12 @@ POOLING = (
             (F.avg_pool2d, F.avg_pool3d, _ATEN.avg_pool2d.default, _ATEN.avg_pool3d.default), _POOL
         ),
         options={
-            "kernel_size": 1, "stride": None, "padding": 0, "ceil_mode": False,
-            "count_include_pad": True, "divisor_override": None,
+            "kernel_size": 1,
+            "stride": None,
+            "padding": 0,
+            "ceil_mode": False,
+            "count_include_pad": True,
+            "divisor_override": None,
         },
     ),
     Operation(
@@ -147,7 +154,11 @@ POOLING = (
             ),
         },
         options={
-            "kernel_size": 1, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False,
+            "kernel_size": 1,
+            "stride": None,
+            "padding": 0,
+            "dilation": 1,
+            "ceil_mode": False,
             "return_indices": False,
         },
     ),

@@ -134,9 +134,7 @@ def summed(model: str, outcomes: Sequence[Settled], previous: Report | None) -> 
         kept = tuple(row for row in previous.kept if row.name not in seen) + kept
         extra += previous.extra_bytes
     names = {row.name: row.into for row in folded + merged if row.into}
-    return Report(
-        model, folded=folded, merged=merged, kept=kept, name_map=names, extra_bytes=extra
-    )
+    return Report(model, folded=folded, merged=merged, kept=kept, name_map=names, extra_bytes=extra)
 
 
 def _is_merge(row: Row) -> bool:

@@ -85,8 +85,8 @@ _REASONS = (
     ),
     Reason(
         "written-value",
-        "What {name} reads, or what it returns, may be written by an in-place operation, which would "
-        "see another tensor.",
+        "What {name} reads, or what it returns, may be written by an in-place operation, which "
+        "would see another tensor.",
         "Use the operation that makes a new tensor instead.",
     ),
     Reason(
