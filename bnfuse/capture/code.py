@@ -78,6 +78,8 @@ def untraceable_on_tensors(code: CodeType) -> str:
     ends = sum(name == "POP_EXCEPT" and before != "COPY" for before, name in pairs)
     if "CHECK_EXC_MATCH" in names or ends > names.count("WITH_EXCEPT_START"):
         return "catches exceptions"
+    if "STORE_GLOBAL" in names:
+        return "sets a global"
     return "asks for the exact type of a value" if _asks_type(code) else ""
 
 
