@@ -43,6 +43,17 @@ class Settled:
     kept: tuple[Row, ...] = ()
     extra_bytes: int = 0
 
+    def without(self, names: frozenset[str]) -> Settled:
+        """Return what happened to all others than the layers of these names."""
+        folded = tuple(row for row in self.folded if row.name not in names)
+        kept = tuple(row for row in self.kept if row.name not in names)
+        return Settled(folded, kept, self.extra_bytes)
+
+    def joined(self, other: Settled) -> Settled:
+        """Return what happened here and there."""
+        extra = self.extra_bytes + other.extra_bytes
+        return Settled(self.folded + other.folded, self.kept + other.kept, extra)
+
     @property
     def is_missed(self) -> bool:
         """Whether there is a batch norm that no graph shows."""
