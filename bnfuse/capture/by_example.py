@@ -21,7 +21,13 @@ import torch
 from torch import fx, nn
 
 from bnfuse.capture.capture import ONE_AT_A_TIME, Capture
-from bnfuse.capture.code import codes_of, sets_data, untraceable_on_tensors
+from bnfuse.capture.code import (
+    codes_of,
+    noting_code,
+    sets_data,
+    sets_global,
+    untraceable_on_tensors,
+)
 from bnfuse.capture.copying import copy_model, copy_tree
 from bnfuse.capture.example import CallForm, ExampleAssumptions
 from bnfuse.capture.signature import without_self
@@ -32,6 +38,7 @@ from bnfuse.graph.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -105,8 +112,11 @@ def _exported(module: nn.Module, example: Arguments, by_reference: frozenset[int
     form = CallForm.of(*call)  # with the strides of the copies
     root, notices = copy_tree(module), Notices()
     _fill_tables()
-    with watching(root, notices, _eager_answers()):
+    run: set[CodeType] = set()
+    with watching(root, notices, _eager_answers()), noting_code(run):
         trial = Trial.of(module, call)
+    if any(sets_global(code) or sets_data(code) for code in run):
+        raise CaptureError("a function it calls sets a global or the data of a tensor")
     _watch_calls(root, notices)
     with torch.no_grad(), catch_warnings(), watching(root, notices, _eager_answers()):
         simplefilter("ignore")

@@ -78,9 +78,14 @@ def untraceable_on_tensors(code: CodeType) -> str:
     ends = sum(name == "POP_EXCEPT" and before != "COPY" for before, name in pairs)
     if "CHECK_EXC_MATCH" in names or ends > names.count("WITH_EXCEPT_START"):
         return "catches exceptions"
-    if "STORE_GLOBAL" in names:
+    if sets_global(code):
         return "sets a global"
     return "asks for the exact type of a value" if _asks_type(code) else ""
+
+
+def sets_global(code: CodeType) -> bool:
+    """Whether a function gives a name of its module another value."""
+    return any(i.opname == "STORE_GLOBAL" for i in dis.get_instructions(code))
 
 
 def sets_data(code: CodeType) -> str:
