@@ -20,7 +20,7 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import fx, nn
 
-from bnfuse.capture.capture import ONE_AT_A_TIME, Capture
+from bnfuse.capture.capture import ONE_AT_A_TIME, RANDOM_TRIES, Capture
 from bnfuse.capture.code import (
     codes_of,
     noting_code,
@@ -28,11 +28,19 @@ from bnfuse.capture.code import (
     sets_global,
     untraceable_on_tensors,
 )
-from bnfuse.capture.copying import copy_model, copy_tree
+from bnfuse.capture.copying import copy_tree
 from bnfuse.capture.example import CallForm, ExampleAssumptions
 from bnfuse.capture.signature import without_self
+from bnfuse.capture.state import OutsideState
 from bnfuse.capture.trial import Trial, cloned
-from bnfuse.capture.watch import CaptureError, Notices, called_by_torch, watching, watching_state
+from bnfuse.capture.watch import (
+    CaptureError,
+    Notices,
+    RandomDrawError,
+    called_by_torch,
+    watching,
+    watching_state,
+)
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Program
 
@@ -61,43 +69,15 @@ def capture_by_example(
     """
     try:
         with ONE_AT_A_TIME:
+            for _ in range(RANDOM_TRIES - 1):
+                with suppress(RandomDrawError):
+                    return _exported(module, example, by_reference)
             return _exported(module, example, by_reference)
     except CaptureError as error:
         return str(error)
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
         return f"exporting it for the example raised {type(error).__name__}: {first_line}"
-
-
-class _Called(BaseException):
-    """Ends a run once the call that was looked for has come; a forward may catch exceptions."""
-
-
-def call_inside(root: nn.Module, path: str, example: Arguments) -> Arguments | None:
-    """Return the arguments of the first call of a submodule in an example call of the model.
-
-    Args:
-        root: The model; a copy of it is run.
-        path: The submodule; the model itself if empty.
-        example: The arguments of a call of the model.
-
-    Returns:
-        None where the example does not call the submodule, or cannot be run.
-    """
-    if not path:
-        return example
-    trial = copy_model(root).model
-    found: list[Arguments] = []
-
-    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.append((args, kwargs))
-        raise _Called
-
-    trial.get_submodule(path).register_forward_pre_hook(note, with_kwargs=True, prepend=True)
-    args, kwargs = cloned(example)
-    with torch.no_grad(), torch.random.fork_rng(), suppress(_Called, Exception):
-        trial(*args, **kwargs)
-    return found[0] if found else None
 
 
 def _exported(module: nn.Module, example: Arguments, by_reference: frozenset[int]) -> Capture:
@@ -112,15 +92,19 @@ def _exported(module: nn.Module, example: Arguments, by_reference: frozenset[int
     form = CallForm.of(*call)  # with the strides of the copies
     root, notices = copy_tree(module), Notices()
     _fill_tables()
-    run: set[CodeType] = set()
-    with watching(root, notices, _eager_answers()), noting_code(run):
+    scopes: dict[CodeType, dict[str, Any]] = {}
+    with watching(root, notices, _eager_answers()), noting_code(set(), scopes):
         trial = Trial.of(module, call)
-    if any(sets_global(code) or sets_data(code) for code in run):
+    if any(sets_global(code) or sets_data(code) for code in scopes):
         raise CaptureError("a function it calls sets a global or the data of a tensor")
     _watch_calls(root, notices)
+    outside = OutsideState.of_run(scopes)
     with torch.no_grad(), catch_warnings(), watching(root, notices, _eager_answers()):
         simplefilter("ignore")
-        exported = torch.export.export(root, *cloned(call), strict=False)
+        try:
+            exported = torch.export.export(root, *cloned(call), strict=False)
+        finally:
+            notices.extend(f"a function it calls changes {name}" for name in outside.restore())
     outputs = exported.call_spec.out_spec
     if outputs is None:
         raise CaptureError("the form of its result is not known")

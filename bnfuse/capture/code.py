@@ -119,13 +119,22 @@ def _asks_type(code: CodeType) -> bool:
 
 
 @contextmanager
-def noting_code(run: set[CodeType]) -> Iterator[None]:
-    """Note the code of every function of the model that is called, and of what it builds on."""
+def noting_code(
+    run: set[CodeType], scopes: dict[CodeType, dict[str, Any]] | None = None
+) -> Iterator[None]:
+    """Note the code of every function of the model that is called, and of what it builds on.
+
+    Args:
+        run: Where to note it.
+        scopes: Where to note the globals it reads.
+    """
 
     def note(frame: FrameType, event: str, _: object) -> None:
         owner = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if event == "call" and owner not in _NOT_THE_MODEL:
             run.add(frame.f_code)
+            if scopes is not None:
+                scopes[frame.f_code] = frame.f_globals
 
     before = sys.getprofile()
     sys.setprofile(note)

@@ -8,6 +8,7 @@ export finds real tensors there and leaves none of its stand-ins behind.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,37 @@ class Trial:
         same = len(mine) == len(other) and _sharing(mine) == _sharing(other)
         if not same or not all(map(_agree, mine, other)):
             raise CaptureError("its export does not do what it does")
+
+
+class _Called(BaseException):
+    """Ends a run once the call that was looked for has come; a forward may catch exceptions."""
+
+
+def call_inside(root: nn.Module, path: str, example: Arguments) -> Arguments | None:
+    """Return the arguments of the first call of a submodule in an example call of the model.
+
+    Args:
+        root: The model; a copy of it is run.
+        path: The submodule; the model itself if empty.
+        example: The arguments of a call of the model.
+
+    Returns:
+        None where the example does not call the submodule, or cannot be run.
+    """
+    if not path:
+        return example
+    trial = copy_model(root).model
+    found: list[Arguments] = []
+
+    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found.append((args, kwargs))
+        raise _Called
+
+    trial.get_submodule(path).register_forward_pre_hook(note, with_kwargs=True, prepend=True)
+    args, kwargs = cloned(example)
+    with torch.no_grad(), torch.random.fork_rng(), suppress(_Called, Exception):
+        trial(*args, **kwargs)
+    return found[0] if found else None
 
 
 def _containers(tree: Any) -> set[int]:

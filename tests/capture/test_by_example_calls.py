@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import bnfuse
-from bnfuse.capture import call_inside, copy_model
 from bnfuse.capture.trial import cloned
 from bnfuse.graph.part import part_forward
 from tests.support import noise, ready, relative_error
@@ -43,30 +42,6 @@ class Sized(Folding):
         for _ in range(int(x.shape[0])):
             x = x + 0.5
         return self.body(x)
-
-
-class Outer(nn.Module):
-    """Calls a module twice, with a changed value and a keyword."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.other = Sized(), Sized()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        first: torch.Tensor = self.inner(x=x * 2)
-        return self.inner(first)
-
-
-def test_the_first_call_inside() -> None:
-    model, seed = copy_model(ready(Outer())).model, torch.get_rng_state()
-    assert call_inside(model, "", ((X,), {})) == ((X,), {})
-    found = call_inside(model, "inner", ((X,), {}))
-    assert found is not None
-    assert found[0] == ()
-    assert torch.equal(found[1]["x"], X * 2)
-    assert call_inside(model, "other", ((X,), {})) is None
-    assert call_inside(model, "inner", ((None,), {})) is None
-    assert torch.equal(torch.get_rng_state(), seed)
 
 
 class Named(nn.Module):
@@ -198,6 +173,20 @@ def test_threads_may_make_and_share_them() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_graph_of_an_example_is_checked_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[object] = []
+    real = bnfuse.verify
+
+    def noting(*args: Any, device: Any = None) -> Any:
+        places.append(device)
+        return real(*args, device="cpu")
+
+    monkeypatch.setattr("bnfuse.optimizer.verify", noting)
+    bnfuse.optimize(ready(Sized()), (X,))
+    bnfuse.optimize(ready(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))), (X,))
+    assert places == [torch.device("cpu"), None]
 
 
 IN_A_FRESH_PROCESS = """

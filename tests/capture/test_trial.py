@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import fx, nn
 
+from bnfuse.capture import call_inside, copy_model
 from bnfuse.capture.trial import Trial, cloned
 from bnfuse.capture.watch import CaptureError
 from tests.support import noise
@@ -152,3 +153,27 @@ def test_random_numbers_and_infinities_agree() -> None:
         trial.check(nn.Module(), graph, ((-X / 0,), {}))
     twice = [Trial.of(Drawing(), ((X,), {})).returned[0] for _ in range(2)]
     assert torch.equal(*twice)
+
+
+class Outer(nn.Module):
+    """Calls a module twice, with a changed value and a keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.other = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first: torch.Tensor = self.inner(input=x * 2)
+        return self.inner(first)
+
+
+def test_the_first_call_inside() -> None:
+    model, seed = copy_model(Outer()).model, torch.get_rng_state()
+    assert call_inside(model, "", ((X,), {})) == ((X,), {})
+    found = call_inside(model, "inner", ((X,), {}))
+    assert found is not None
+    assert found[0] == ()
+    assert torch.equal(found[1]["input"], X * 2)
+    assert call_inside(model, "other", ((X,), {})) is None
+    assert call_inside(model, "inner", ((None,), {})) is None
+    assert torch.equal(torch.get_rng_state(), seed)
