@@ -10,6 +10,7 @@ import torch
 
 from bnfuse.capture import check_example, check_request, copy_model
 from bnfuse.errors import AssumptionError, RequestError
+from bnfuse.graph.part import part_forward
 from bnfuse.report import Report
 from bnfuse.report.inventory import Inventory, summed
 from bnfuse.report.report import attach, report
@@ -75,7 +76,8 @@ def optimize(
     example = check_example(example_inputs, example_kwargs)
     optimized = _settled_by_example(model, skip, example)
     if validate:
-        outcome = verify(model, optimized, *example)
+        place = _place_of_example(optimized)
+        outcome = verify(model, optimized, *example, device=place)
         if not outcome.passed:
             return _unfused(model, outcome.headline)
     return optimized
@@ -134,6 +136,15 @@ def _site_in_the_way(optimized: nn.Module, example: Arguments) -> str | None:
         return error.site
     except Exception:
         return None  # whatever else is wrong with the example is said by whoever needs it
+    return None
+
+
+def _place_of_example(optimized: nn.Module) -> torch.device | None:
+    """Return the device that graphs made for an example stand for; None where there are none."""
+    for module in optimized.modules():
+        forward = part_forward(module)
+        if forward is not None and forward.assumptions.hold_for_one_shape:
+            return next((tensor.device for tensor in module.parameters()), None)
     return None
 
 

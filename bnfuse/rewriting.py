@@ -18,7 +18,7 @@ from bnfuse.passes import PIPELINE, run_pass
 from bnfuse.report.inventory import Inventory, Settled, not_captured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from bnfuse.validation.inputs import Arguments
 
@@ -101,15 +101,18 @@ class TreeRewriter:
             exported = self._exported(candidate.unfused, candidate.path)
             if isinstance(exported, str):
                 continue
-            for path in in_parts:
-                del self.outcomes[path]
             optimized = self._graph(exported, candidate.path)
-            gone_in_parts = sum(outcome.gone for outcome in in_parts.values())
-            if self.outcomes[candidate.path].gone > gone_in_parts:
+            whole = self.outcomes.pop(candidate.path)
+            names = frozenset(row.name for row in whole.folded + whole.merged + whole.kept)
+            # Layers that the example does not call stay with the parts they are in.
+            others = {path: outcome.without(names) for path, outcome in in_parts.items()}
+            if _folds([whole, *others.values()]) > _folds(in_parts.values()):
                 install(PartForward(candidate.module, optimized, exported.assumptions))
                 done.append(candidate.path)
+                self.outcomes |= others
+                own = others.get(candidate.path, Settled())
+                self.outcomes[candidate.path] = whole.joined(own)
             else:
-                del self.outcomes[candidate.path]
                 self.outcomes |= in_parts
 
     def _exported(self, unfused: nn.Module, path: str) -> Capture | str:
@@ -164,6 +167,11 @@ class TreeRewriter:
             self.outcomes[path] = Inventory.of_modules(module, path).all_kept("not-copyable")
             return
         self._part(module, path, capture(module, self.by_reference))
+
+
+def _folds(outcomes: Iterable[Settled]) -> int:
+    """Return how many batch norms are gone."""
+    return sum(outcome.gone for outcome in outcomes)
 
 
 def _is_within(path: str, above: str) -> bool:

@@ -105,3 +105,101 @@ def test_skip_reaches_into_parts() -> None:
     assert sorted(row.name for row in report.kept if row.reason == "skipped") == [
         "blocks.0.1", "blocks.1.1", "inner.block.1"
     ]  # fmt: skip
+
+
+class Sized(nn.Module):
+    """Asks for a size as a number around a block, and calls one norm itself."""
+
+    def __init__(self, *inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.conv, self.norm = nn.Sequential(*inner), nn.Conv2d(3, 3, 1), nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.inner(x)
+        if int(y.shape[0]) == 1:
+            return self.norm(y)
+        return self.norm(self.conv(y))
+
+
+def sized(*inner: nn.Module) -> Sized:
+    """Return a module that calls a norm where no trace sees it."""
+    module = Sized(*inner)
+    module.norm = nn.BatchNorm2d(3)  # type: ignore[assignment]  # in place of none
+    return module
+
+
+def parts_of(fused: nn.Module) -> dict[str, str]:
+    """Return the modules that run graphs, with what the graphs stand for."""
+    found = ((name, part_forward(module)) for name, module in fused.named_modules())
+    return {name: type(part.assumptions).__name__ for name, part in found if part}
+
+
+def test_an_example_is_used_only_where_parts_miss_a_norm() -> None:
+    fused = bnfuse.optimize(ready(Sized(pair())), (X,), validate=False)
+    assert parts_of(fused) == {"inner": "Assumptions"}
+    fused = bnfuse.optimize(ready(sized(pair())), (X,), validate=False)
+    assert parts_of(fused) == {"": "ExampleAssumptions", "inner": "Assumptions"}
+    assert [row.name for row in bnfuse.report(fused).folded] == ["inner.0.1", "norm"]
+    assert parts_of(bnfuse.optimize(ready(sized(pair())))) == {"inner": "Assumptions"}
+
+
+def test_the_largest_module_that_can_be_captured_for_the_example() -> None:
+    class Printing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = sized(), sized()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.second(self.first(x))
+            return y if y.sum() > 0 else -y
+
+    model = ready(Printing())
+    fused = bnfuse.optimize(model, (X,))
+    assert parts_of(fused) == dict.fromkeys(("first", "second"), "ExampleAssumptions")
+    assert relative_error(fused(X), model(X)) < 1e-12
+    assert relative_error(fused(X[:1]), model(X[:1])) < 1e-12
+    whole = bnfuse.optimize(ready(nn.Sequential(sized(), sized(sized()))), (X,))
+    assert parts_of(whole) == {"": "ExampleAssumptions"}
+
+
+class Branch(nn.Module):
+    """Runs one of two blocks, by the size of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small, self.unused = pair(), nn.BatchNorm2d(3)
+        self.layers = nn.ModuleList([*pair(), *pair()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if int(x.shape[0]) == 1:
+            return self.small(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def test_each_norm_stands_once_in_the_report() -> None:
+    model = ready(Branch())
+    fused = bnfuse.optimize(model, (X,))
+    report = bnfuse.report(fused)
+    assert [row.name for row in report.folded] == ["small.1", "layers.1", "layers.3"]
+    assert [(row.name, row.reason) for row in report.kept] == [("unused", "not-captured")]
+    for x in (X, X[:1]):
+        assert relative_error(fused(x), model(x)) < 1e-12
+    again = bnfuse.optimize(fused, (X,))
+    assert bnfuse.report(again) == report
+    assert relative_error(again(X), model(X)) < 1e-12
+
+
+def test_an_example_that_folds_no_more_is_not_used() -> None:
+    model = ready(Branch())
+    fused = bnfuse.optimize(model, (X[:1],))
+    assert parts_of(fused) == {"small": "Assumptions"}
+    kept = [row.name for row in bnfuse.report(fused).kept]
+    assert kept == ["unused", "layers.1", "layers.3"]
+
+
+def test_skip_reaches_into_a_graph_of_an_example() -> None:
+    report = bnfuse.explain(ready(sized(pair())), (X,), skip=("inner",))
+    assert [row.name for row in report.folded] == ["norm"]
+    assert [(row.name, row.reason) for row in report.kept] == [("inner.0.1", "skipped")]

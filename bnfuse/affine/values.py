@@ -71,8 +71,7 @@ class Affine:
         pair = [as_float64(torch.as_tensor(value)) for value in (scale, shift)]
         device = next((value.device for value in pair if value.ndim), pair[0].device)
         one, other = (value.to(device) for value in pair)
-        shape = torch.broadcast_shapes(one.shape, other.shape)
-        return cls(one.expand(shape), other.expand(shape))
+        return cls(one + torch.zeros_like(other), other + torch.zeros_like(one))
 
     @property
     def channels(self) -> int:

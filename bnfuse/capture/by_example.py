@@ -12,23 +12,41 @@ What a graph would lose is noticed as in a trace, by the same watch.
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
+from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
-from bnfuse.capture.capture import ONE_AT_A_TIME, Capture
-from bnfuse.capture.code import codes_of, sets_data, untraceable_on_tensors
-from bnfuse.capture.copying import copy_model, copy_tree
-from bnfuse.capture.example import ExampleAssumptions
+from bnfuse.capture.capture import ONE_AT_A_TIME, RANDOM_TRIES, Capture
+from bnfuse.capture.code import (
+    codes_of,
+    noting_code,
+    sets_data,
+    sets_global,
+    untraceable_on_tensors,
+)
+from bnfuse.capture.copying import copy_tree
+from bnfuse.capture.example import CallForm, ExampleAssumptions
 from bnfuse.capture.signature import without_self
-from bnfuse.capture.watch import CaptureError, Notices, called_by_torch, watching, watching_state
+from bnfuse.capture.state import OutsideState
+from bnfuse.capture.trial import Trial, cloned
+from bnfuse.capture.watch import (
+    CaptureError,
+    Notices,
+    RandomDrawError,
+    called_by_torch,
+    watching,
+    watching_state,
+)
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -51,43 +69,15 @@ def capture_by_example(
     """
     try:
         with ONE_AT_A_TIME:
+            for _ in range(RANDOM_TRIES - 1):
+                with suppress(RandomDrawError):
+                    return _exported(module, example, by_reference)
             return _exported(module, example, by_reference)
     except CaptureError as error:
         return str(error)
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
         return f"exporting it for the example raised {type(error).__name__}: {first_line}"
-
-
-class _Called(BaseException):
-    """Ends a run once the call that was looked for has come; a forward may catch exceptions."""
-
-
-def call_inside(root: nn.Module, path: str, example: Arguments) -> Arguments | None:
-    """Return the arguments of the first call of a submodule in an example call of the model.
-
-    Args:
-        root: The model; a copy of it is run.
-        path: The submodule; the model itself if empty.
-        example: The arguments of a call of the model.
-
-    Returns:
-        None where the example does not call the submodule, or cannot be run.
-    """
-    if not path:
-        return example
-    trial = copy_model(root).model
-    found: list[Arguments] = []
-
-    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.append((args, kwargs))
-        raise _Called
-
-    trial.get_submodule(path).register_forward_pre_hook(note, with_kwargs=True, prepend=True)
-    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.clone, example)
-    with torch.no_grad(), torch.random.fork_rng(), suppress(_Called, Exception):
-        trial(*args, **kwargs)
-    return found[0] if found else None
 
 
 def _exported(module: nn.Module, example: Arguments, by_reference: frozenset[int]) -> Capture:
@@ -97,17 +87,46 @@ def _exported(module: nn.Module, example: Arguments, by_reference: frozenset[int
     signature = without_self(type(module).forward)
     bound = signature.bind(*example[0], **example[1])
     bound.apply_defaults()
+    CallForm.of(bound.args, bound.kwargs)  # refuses what copies would not show
+    call = cloned((bound.args, bound.kwargs))
+    form = CallForm.of(*call)  # with the strides of the copies
     root, notices = copy_tree(module), Notices()
+    _fill_tables()
+    scopes: dict[CodeType, dict[str, Any]] = {}
+    with watching(root, notices, _eager_answers()), noting_code(set(), scopes):
+        trial = Trial.of(module, call)
+    if any(sets_global(code) or sets_data(code) for code in scopes):
+        raise CaptureError("a function it calls sets a global or the data of a tensor")
     _watch_calls(root, notices)
-    with torch.no_grad(), watching(root, notices, _eager_answers()):
-        program = torch.export.export(root, bound.args, bound.kwargs, strict=False)
-    exported = program.module()
-    outputs = program.call_spec.out_spec
+    outside = OutsideState.of_run(scopes)
+    with torch.no_grad(), catch_warnings(), watching(root, notices, _eager_answers()):
+        simplefilter("ignore")
+        try:
+            exported = torch.export.export(root, *cloned(call), strict=False)
+        finally:
+            notices.extend(f"a function it calls changes {name}" for name in outside.restore())
+    outputs = exported.call_spec.out_spec
     if outputs is None:
         raise CaptureError("the form of its result is not known")
-    flat = _flat_graph(exported.graph)
-    assumptions = ExampleAssumptions.of(signature, bound.args, bound.kwargs, outputs)
-    return Capture(Program(_tree_of(exported), flat), assumptions)
+    runnable = exported.module()
+    program = _program(runnable, _flat_graph(runnable.graph), module)
+    if program.written:
+        raise CaptureError("its forward writes into tensors of the model")
+    trial.check(program.root, program.graph, call)
+    return Capture(program, ExampleAssumptions(signature, form, outputs))
+
+
+@cache
+def _fill_tables() -> None:
+    """Let PyTorch's compiler look at its functions before any has a stand-in.
+
+    It does so once, for good, when it is first needed, which an export is enough for. What it has
+    not seen then it cannot compile.
+    """
+    from torch._dynamo import trace_rules  # takes a while to import
+
+    trace_rules.get_torch_obj_rule_map()
+    torch.export.export(nn.Identity(), (torch.zeros(1),), strict=False)
 
 
 def _check_code(module: nn.Module) -> None:
@@ -166,16 +185,40 @@ def _flat_graph(graph: fx.Graph) -> fx.Graph:
             raise CaptureError(f"its forward has a region of its own, {node.target}")
         if node.op == "get_attr" and not node.users:
             continue
+        if node.target is torch.ops.aten.detach_.default:  # nothing requires a gradient
+            copied[node] = copied[node.args[0]]
+            continue
         copied[node] = flat.node_copy(node, lambda source: copied[source])
     return flat
 
 
-def _tree_of(exported: nn.Module) -> nn.Module:
-    """Return the layers and tensors of an exported module without its own graph."""
+def _program(exported: nn.Module, graph: fx.Graph, module: nn.Module) -> Program:
+    """Return a program of a flat graph, whose tensors have the names they have in the module.
+
+    A tensor with several names has its first, as in the list of the module's parameters; an
+    export may take another.
+    """
+    named = (*module.named_parameters(), *module.named_buffers())
+    names = {id(tensor): name for name, tensor in named}
     tree = nn.Module()
-    tree._modules = {k: v for k, v in exported._modules.items() if k != "_guards_fn"}
-    for table in ("_parameters", "_buffers", "_non_persistent_buffers_set"):
-        setattr(tree, table, getattr(exported, table))
-    tensors = {k: v for k, v in vars(exported).items() if isinstance(v, torch.Tensor)}
-    tree.__dict__.update(tensors)
-    return tree.eval()
+    for node in graph.find_nodes(op="get_attr"):
+        tensor = attrgetter(node.target)(exported)
+        if not isinstance(tensor, torch.Tensor):
+            raise CaptureError(f"its forward uses a {type(tensor).__name__}")
+        node.target = names.get(id(tensor), node.target)
+        prefix, _, name = node.target.rpartition(".")
+        owner = _module_at(tree, prefix)
+        if isinstance(tensor, nn.Parameter):
+            owner.register_parameter(name, tensor)
+        else:
+            owner.register_buffer(name, tensor)
+    return Program(tree.eval(), graph)
+
+
+def _module_at(tree: nn.Module, path: str) -> nn.Module:
+    """Return the module at a path, made on the way where there is none."""
+    for part in filter(None, path.split(".")):
+        if part not in tree._modules:
+            tree.add_module(part, nn.Module())
+        tree = tree.get_submodule(part)
+    return tree

@@ -78,7 +78,14 @@ def untraceable_on_tensors(code: CodeType) -> str:
     ends = sum(name == "POP_EXCEPT" and before != "COPY" for before, name in pairs)
     if "CHECK_EXC_MATCH" in names or ends > names.count("WITH_EXCEPT_START"):
         return "catches exceptions"
+    if sets_global(code):
+        return "sets a global"
     return "asks for the exact type of a value" if _asks_type(code) else ""
+
+
+def sets_global(code: CodeType) -> bool:
+    """Whether a function gives a name of its module another value."""
+    return any(i.opname == "STORE_GLOBAL" for i in dis.get_instructions(code))
 
 
 def sets_data(code: CodeType) -> str:
@@ -112,13 +119,22 @@ def _asks_type(code: CodeType) -> bool:
 
 
 @contextmanager
-def noting_code(run: set[CodeType]) -> Iterator[None]:
-    """Note the code of every function of the model that is called, and of what it builds on."""
+def noting_code(
+    run: set[CodeType], scopes: dict[CodeType, dict[str, Any]] | None = None
+) -> Iterator[None]:
+    """Note the code of every function of the model that is called, and of what it builds on.
+
+    Args:
+        run: Where to note it.
+        scopes: Where to note the globals it reads.
+    """
 
     def note(frame: FrameType, event: str, _: object) -> None:
         owner = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if event == "call" and owner not in _NOT_THE_MODEL:
             run.add(frame.f_code)
+            if scopes is not None:
+                scopes[frame.f_code] = frame.f_globals
 
     before = sys.getprofile()
     sys.setprofile(note)

@@ -8,41 +8,65 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree as pytree
 
+from bnfuse.capture.watch import CaptureError
+
 if TYPE_CHECKING:
     import inspect
 
     from torch.utils._pytree import TreeSpec
 
-_LITERALS = (type(None), bool, int, float, str, torch.dtype, torch.device)
+_LITERALS = (type(None), bool, int, str, torch.dtype, torch.device, torch.Size)
+
+
+@dataclass(frozen=True, slots=True)
+class CallForm:
+    """All of a call but the elements of its tensors.
+
+    Attributes:
+        containers: How the arguments, optional ones included, hold their leaves.
+        leaves: What every leaf is.
+        repeats: For each leaf, where the same tensor stands for the first time.
+    """
+
+    containers: TreeSpec
+    leaves: tuple[Any, ...]
+    repeats: tuple[int, ...]
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallForm:
+        """Return the form of a call, whose arguments are bound and complete.
+
+        Raises:
+            CaptureError: A leaf has more to it than a form tells.
+        """
+        leaves, containers = pytree.tree_flatten((args, kwargs))
+        forms = tuple(_form(leaf) for leaf in leaves)
+        if None in forms:
+            raise CaptureError("an argument is neither a plain tensor nor a plain value")
+        return cls(containers, forms, _repeats(leaves))
+
+    def leaves_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
+        """Return the leaves of a call, or None where it has another form."""
+        leaves, containers = pytree.tree_flatten((args, kwargs))
+        if len(leaves) != len(self.leaves) or containers != self.containers:
+            return None
+        same = all(_form(leaf) == form for leaf, form in zip(leaves, self.leaves, strict=True))
+        return leaves if same and _repeats(leaves) == self.repeats else None
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleAssumptions:
-    """The form of an example call.
+    """Calls of the form of an example.
 
     Attributes:
         signature: The signature of the forward, without ``self``.
-        containers: How the arguments, optional ones included, hold their leaves.
-        leaves: What every leaf has to be.
+        form: The form.
         outputs: How the result holds the graph's outputs.
     """
 
     signature: inspect.Signature
-    containers: TreeSpec
-    leaves: tuple[Any, ...]
+    form: CallForm
     outputs: TreeSpec
-
-    @classmethod
-    def of(
-        cls,
-        signature: inspect.Signature,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        outputs: TreeSpec,
-    ) -> ExampleAssumptions:
-        """Return the form of a call, whose arguments are bound and complete."""
-        leaves, containers = pytree.tree_flatten((args, kwargs))
-        return cls(signature, containers, tuple(_form(leaf) for leaf in leaves), outputs)
 
     @property
     def hold_always(self) -> bool:
@@ -62,33 +86,41 @@ class ExampleAssumptions:
         """
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        leaves, containers = pytree.tree_flatten((bound.args, bound.kwargs))
-        if containers != self.containers:
-            return None
-        forms = (_form(leaf) for leaf in leaves)
-        return leaves if all(map(_same, forms, self.leaves)) else None
+        return self.form.leaves_of(bound.args, bound.kwargs)
 
     def result(self, outputs: Any) -> Any:
         """Return the forward's result from the outputs of the graph."""
         return pytree.tree_unflatten(outputs, self.outputs)
 
 
-def _form(leaf: Any) -> Any:
-    """Return what a graph was specialized for: all of a Python value, all but a tensor's elements.
+def _form(leaf: Any) -> tuple[Any, ...] | None:
+    """Return all of a Python value, all but a tensor's elements, or None for anything else.
 
-    Any other object is held itself: the graph stands for calls with that very one.
+    Zeros of the two signs are equal and are not the same.
     """
-    if not isinstance(leaf, torch.Tensor):
-        return leaf
-    layout = leaf.stride() if leaf.layout is torch.strided else None
-    kind = torch.Tensor if type(leaf) is torch.nn.Parameter else type(leaf)
-    return (kind, leaf.shape, leaf.dtype, leaf.device, leaf.layout, layout, leaf.requires_grad)
+    if type(leaf) is torch.Tensor:
+        return _form_of_tensor(leaf)
+    if type(leaf) is float:
+        return float, leaf.hex()
+    return (type(leaf), leaf) if type(leaf) in _LITERALS else None
 
 
-def _same(form: Any, wanted: Any) -> bool:
-    """Whether a leaf has the form of the example's."""
-    if form is wanted:
-        return True
-    if type(form) is not type(wanted):
-        return False
-    return isinstance(form, (*_LITERALS, tuple)) and bool(form == wanted)
+def _form_of_tensor(tensor: torch.Tensor) -> tuple[Any, ...] | None:
+    """Return what a forward can ask of a tensor without looking at its elements.
+
+    One that requires a gradient has no form: what a forward detaches is not in its graph.
+    """
+    has_more = tensor.requires_grad or tensor.is_conj() or tensor.is_neg() or vars(tensor)
+    if has_more or tensor.layout is not torch.strided:
+        return None
+    place = (tensor.stride(), tensor.storage_offset())
+    return torch.Tensor, tensor.shape, tensor.dtype, tensor.device, *place
+
+
+def _repeats(leaves: list[Any]) -> tuple[int, ...]:
+    """Return for each leaf where it stands first, if it is a tensor."""
+    first: dict[int, int] = {}
+    return tuple(
+        first.setdefault(id(leaf), place) if isinstance(leaf, torch.Tensor) else place
+        for place, leaf in enumerate(leaves)
+    )

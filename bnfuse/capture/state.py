@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from dataclasses import dataclass
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import torch
@@ -81,6 +81,16 @@ class OutsideState:
                     reached = value.__globals__.get(used)
                     if type(reached) in _MUTABLE:
                         found[id(reached)] = (used, reached)
+        return cls(tuple((name, value, copy.copy(value)) for name, value in found.values()))
+
+    @classmethod
+    def of_run(cls, scopes: dict[CodeType, dict[str, Any]]) -> OutsideState:
+        """Take down what stands in the globals that functions name, which have been run."""
+        found: dict[int, tuple[str, Any]] = {}
+        for code, scope in scopes.items():
+            for used in code.co_names:
+                if type(scope.get(used)) in _MUTABLE:
+                    found[id(scope[used])] = (used, scope[used])
         return cls(tuple((name, value, copy.copy(value)) for name, value in found.values()))
 
     def restore(self) -> list[str]:

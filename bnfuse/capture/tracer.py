@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import fx, nn
+from torch.overrides import TorchFunctionMode
 
 from bnfuse.capture.code import codes_of, untraceable
 from bnfuse.capture.proxy import RecordingProxy
 from bnfuse.capture.signature import parameters_of
-from bnfuse.capture.watch import CaptureError, Notices, watching, watching_state
+from bnfuse.capture.watch import CaptureError, Notices, for_proxies, watching, watching_state
 from bnfuse.graph.hooks import is_hooked
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class ModelTracer(fx.Tracer):
             CaptureError: The graph would lose something.
             Exception: Whatever the forward raises when it is run on proxies.
         """
-        with watching(root, self.notices), watching_state(root, self.notices):
+        watched = watching(root, self.notices, for_proxies())
+        with watched, watching_state(root, self.notices):
             return self.trace(root)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -182,7 +184,25 @@ def retrace(root: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
     _Rebuilt.forward = forward
     host = _Rebuilt()
     host.__dict__.update(root.__dict__)
-    return _SourceTracer().trace(host)
+    tracer = _SourceTracer()
+    with _Operators(tracer):
+        return tracer.trace(host)
+
+
+class _Operators(TorchFunctionMode):
+    """Keeps operators that make tensors of numbers alone, which PyTorch does not offer a trace."""
+
+    def __init__(self, tracer: fx.Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Make an operator a node, and run everything else."""
+        if isinstance(func, torch._ops.OpOverload):
+            return self.tracer.create_proxy("call_function", func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
 
 
 class _SourceTracer(ModelTracer):

@@ -28,7 +28,7 @@ from bnfuse.capture.factories import factories
 from bnfuse.capture.state import ModuleState, OutsideState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     StandIn = tuple[Any, str, Callable[..., Any]]
 
@@ -61,7 +61,7 @@ class Notices(list[str]):
 
 @contextmanager
 def watching(
-    root: nn.Module, notices: Notices, stand_ins: Sequence[StandIn] = ()
+    root: nn.Module, notices: Notices, stand_ins: Iterable[StandIn] = ()
 ) -> Iterator[None]:
     """Run a trace of ``root`` and raise if it lost something.
 
@@ -101,13 +101,17 @@ def called_by_torch(depth: int) -> bool:
     return module.partition(".")[0] in ("torch", "bnfuse")
 
 
-def _stand_ins(notices: Notices) -> Iterator[StandIn]:
-    """Yield what to put in place of functions whose effect or answer a graph would not hold."""
+def for_proxies() -> Iterator[StandIn]:
+    """Yield what to put in place of functions that cannot take a proxy."""
     yield from rank_checks()
     yield from factories()
+    yield torch, "is_tensor", _is_tensor
+
+
+def _stand_ins(notices: Notices) -> Iterator[StandIn]:
+    """Yield what to put in place of functions whose effect or answer a graph would not hold."""
     autocast = torch.amp.autocast_mode.autocast
     yield nn.Module, "train", _refusing(nn.Module.train, "changes the mode of a layer", notices)
-    yield torch, "is_tensor", _is_tensor
     yield builtins, "print", _refusing(print, "prints", notices)
     yield autocast, "__enter__", _refusing(autocast.__enter__, "enters autocast", notices)
     for name in _MODES:

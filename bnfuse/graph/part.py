@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -56,6 +57,9 @@ class PartForward:
         self.optimized: OptimizedModule | None = optimized
         self.assumptions = assumptions
         self.is_registered = False
+        self.inner = tuple(
+            m for m in part.modules() if m is not part and not m.training and not _has_hooks(m)
+        )
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -71,13 +75,13 @@ class PartForward:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph, or the part's own Python in training mode and for all other calls.
 
-        PyTorch's own tracers see the Python as well, since they cannot lift weights that are not
-        registered.
+        Python runs as well where a layer inside was given a hook since, which has to be called,
+        and under PyTorch's own tracers, which cannot lift weights that are not registered.
         """
-        if self.part.training:
+        if self.part.training or any(inner.training for inner in self.inner):
             self.give_up()  # statistics may change now
         graph = self.optimized
-        if graph is None or self._is_traced():
+        if graph is None or self._is_traced() or any(map(_has_hooks, self.inner)):
             return type(self.part).forward(self.part, *args, **kwargs)
         given = self.assumptions.graph_arguments(args, kwargs)
         if given is None:
@@ -89,8 +93,9 @@ class PartForward:
         self.optimized = None
 
     def _is_traced(self) -> bool:
-        is_lifted = self.is_registered and not self.assumptions.hold_for_one_shape
-        return torch.compiler.is_compiling() and not is_lifted
+        if self.assumptions.hold_for_one_shape:
+            return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        return torch.compiler.is_compiling() and not self.is_registered
 
 
 class PartApply:
@@ -106,11 +111,25 @@ class PartApply:
         self.forward = forward
 
     def __call__(self, function: Callable[..., Any], recurse: bool = True) -> nn.Module:
-        """Do what ``nn.Module._apply`` does, for both."""
+        """Do what ``nn.Module._apply`` does, for both.
+
+        A graph of an example may name the dtypes and devices it was captured with.
+        """
+        before = self._kinds()
         if self.forward.optimized is not None and recurse:
             self.forward.optimized._apply(function)  # type: ignore[no-untyped-call]  # torch's
         type(self.part)._apply(self.part, function, recurse)  # type: ignore[no-untyped-call]  # torch's
+        if self.forward.assumptions.hold_for_one_shape and self._kinds() != before:
+            self.forward.give_up()
         return self.part
+
+    def _kinds(self) -> list[tuple[torch.dtype, torch.device]]:
+        tensors = chain(self.part.parameters(), self.part.buffers())
+        return [(tensor.dtype, tensor.device) for tensor in tensors]
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def part_forward(module: nn.Module) -> PartForward | None:

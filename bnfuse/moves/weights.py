@@ -5,9 +5,9 @@
     conv(W, b) ── s, t          s, t ── conv(W, b)
     conv(s W, s b + t)          conv(W s, b + W t)
 
-The products are those of ``bnfuse.affine.absorb``. The conditions are about the axis: a linear layer
-writes and reads channels on the last axis, an n-dimensional convolution on axis 1 of a value with
-n + 2 axes, a batch norm on axis 1.
+The products are those of ``bnfuse.affine.absorb``. The conditions are about the axis: a linear
+layer writes and reads channels on the last axis, an n-dimensional convolution on axis 1 of a value
+with n + 2 axes, a batch norm on axis 1.
 
 On the way down the shift of an affine is absorbed where every tap reads a shifted value: without
 zero padding, or with a padding that repeats the value's own elements. A transposed convolution
@@ -88,7 +88,7 @@ def takes_shift(call: Call) -> bool:
 
 
 def up_into_norm(traveller: Traveller, call: Call, affine: Affine) -> tuple[Moved, ...] | Decline:
-    """Compose with a batch norm before: ``s (γ r (x − μ) + β) + t``, so ``γ' = sγ, β' = sβ + t``."""
+    """Compose with a batch norm before: ``s (γ r (x − μ) + β) + t``, so ``γ' = sγ, β' = sβ+t``."""
     found = _norm(traveller, call, affine)
     if not isinstance(found, tuple):
         return found

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # Layers that raise for any other rank of input.
 _FIXED_RANK: dict[type[nn.Module], int] = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
 _BINARY = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE)
-_RANK_CHANGING = (*_BINARY, Kind.SPLIT, Kind.ITEM, Kind.RESHAPE, Kind.MEAN, Kind.CONCATENATION)
 
 
 class Ranks:
@@ -105,23 +104,25 @@ class Ranks:
 
     def _relate(self, call: Call) -> None:
         """Take in how the rank of a call's result follows from its input's."""
-        if call.kind not in _RANK_CHANGING:
-            self._link(call.node, call.input, 0)
-            if isinstance(call.options.get("dims"), tuple):
-                self._fix(call.node, len(call.options["dims"]))
-        elif call.kind in _BINARY:
-            self._relate_binary(call)
-        elif call.kind is Kind.CONCATENATION:
-            for operand in call.operands:
-                if isinstance(operand, fx.Node):
-                    self._link(call.node, operand, 0)
-        elif call.kind is Kind.ITEM:
-            self._relate_item(call)
-        elif call.kind is Kind.MEAN:
-            if (change := _change_by_mean(call)) is not None:
-                self._link(call.node, call.input, change)
-        elif call.kind is Kind.RESHAPE:
-            self._relate_reshape(call)
+        rule = _RULES.get(call.kind)
+        if rule is not None:
+            rule(self, call)
+            return
+        self._link(call.node, call.input, 0)
+        if isinstance(call.options.get("dims"), tuple):
+            self._fix(call.node, len(call.options["dims"]))
+
+    def _relate_arms(self, call: Call) -> None:
+        for operand in call.operands:
+            if isinstance(operand, fx.Node):
+                self._link(call.node, operand, 0)
+
+    def _relate_mean(self, call: Call) -> None:
+        if (change := _change_by_mean(call)) is not None:
+            self._link(call.node, call.input, change)
+
+    def _relate_pieces(self, call: Call) -> None:
+        """A split returns a tuple; what is taken out of it is related by ``_relate_item``."""
 
     def _relate_binary(self, call: Call) -> None:
         values = [operand for operand in call.operands if isinstance(operand, fx.Node)]
@@ -201,3 +202,14 @@ def _asserted(node: fx.Node) -> list[tuple[fx.Node, int]]:
     )
     value = asked.args[0] if asked.args else None
     return [(value, rank)] if is_rank and isinstance(value, fx.Node) and type(rank) is int else []
+
+
+_RULES = {
+    **dict.fromkeys(_BINARY, Ranks._relate_binary),
+    Kind.CONCATENATION: Ranks._relate_arms,
+    Kind.SPLIT: Ranks._relate_pieces,
+    Kind.ITEM: Ranks._relate_item,
+    Kind.MEAN: Ranks._relate_mean,
+    Kind.RESHAPE: Ranks._relate_reshape,
+}
+"""How kinds of operations change the rank; all others keep it."""

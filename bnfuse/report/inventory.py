@@ -44,6 +44,21 @@ class Settled:
     kept: tuple[Row, ...] = ()
     extra_bytes: int = 0
 
+    def without(self, names: frozenset[str]) -> Settled:
+        """Return what happened to all others than the layers of these names."""
+        lists = (self.folded, self.merged, self.kept)
+        rest = (tuple(row for row in rows if row.name not in names) for rows in lists)
+        return Settled(*rest, self.extra_bytes)
+
+    def joined(self, other: Settled) -> Settled:
+        """Return what happened here and there."""
+        return Settled(
+            self.folded + other.folded,
+            self.merged + other.merged,
+            self.kept + other.kept,
+            self.extra_bytes + other.extra_bytes,
+        )
+
     @property
     def gone(self) -> int:
         """How many batch norms are folded or merged."""

@@ -14,6 +14,8 @@ from bnfuse.capture.code import codes_of, noting_code, untraceable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+COUNT = 0
+
 
 def catches(x: Any) -> Any:
     try:
@@ -53,6 +55,12 @@ def makes_one_like_itself(x: Any) -> Any:
     return type(x)(x.shape)
 
 
+def counts(x: Any) -> Any:
+    global COUNT
+    COUNT += 1
+    return x
+
+
 def matches(x: Any) -> Any:
     match x:
         case {"a": v}:
@@ -67,6 +75,7 @@ def matches(x: Any) -> Any:
         (catches, "catches exceptions"),
         (catches_all, "catches exceptions"),
         (asks_the_type, "asks for the exact type of a value"),
+        (counts, "sets a global"),
         (cleans_up, ""),
         (uses_a_context, ""),
         (asks_its_own_type, "asks whether two values are the same object"),

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 import bnfuse
+from bnfuse.graph import OptimizedModule
 from tests.support import noise, ready, relative_error, sequential
 
 if TYPE_CHECKING:
@@ -145,3 +146,22 @@ def test_threads_may_share_it(model: nn.Module) -> None:
         thread.join()
     assert len(results) == 4
     assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_operators_on_numbers_alone_are_pickled_as_operators() -> None:
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    drawn = graph.call_function(torch.ops.aten.rand.default, ([4],))
+    counted = graph.call_function(torch.ops.aten.arange.default, (4,), {"dtype": torch.float32})
+    noisy = graph.call_function(torch.ops.aten.add.Tensor, (drawn, counted))
+    graph.output(graph.call_function(torch.ops.aten.add.Tensor, (x, noisy)))
+    module = OptimizedModule(nn.Module(), graph, "Noisy")
+    travelled = pickle.loads(pickle.dumps(module))
+    targets = [[str(node.target) for node in one.graph.nodes] for one in (module, travelled)]
+    assert targets[0] == targets[1]
+    results: list[torch.Tensor] = []
+    for one in (module, travelled, travelled):
+        torch.manual_seed(len(results) // 2)
+        results.append(one(torch.zeros(4)))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[1], results[2])

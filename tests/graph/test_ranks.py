@@ -74,3 +74,12 @@ def test_by_the_model_s_own_assertion(asserted: bool) -> None:
             return torch.relu(y)
 
     assert rank_of_output(Asserting()) == (3 if asserted else None)
+
+
+def test_by_what_was_noted_at_capture() -> None:
+    graph = fx.Graph()
+    node = graph.placeholder("x")
+    program = Program(nn.Module(), graph)
+    assert proven_rank(program, node) is None
+    node.meta["val"] = torch.zeros(2, 3, 4)
+    assert proven_rank(program, node) == 3

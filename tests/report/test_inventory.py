@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import bnfuse
 from bnfuse.passes import Applied, Declined, PassReport
 from bnfuse.report import Report, Row, decline
-from bnfuse.report.inventory import Inventory, Site, summed
+from bnfuse.report.inventory import Inventory, Settled, Site, summed
 from tests.support import noise, program_of, ready, sequential
 
 if TYPE_CHECKING:
@@ -208,3 +208,11 @@ def test_program_and_modules_list_the_same_layers() -> None:
         for inventory in (Inventory.of_program(program), Inventory.of_modules(model))
     ]
     assert names == [["1", "3"], ["1", "3"]]
+
+
+def test_outcomes_are_parted_by_layer_and_joined() -> None:
+    folded, kept = Row("a", "a", "conv", "fold-affine"), Row("b", "b", reason="skipped")
+    both = Settled((folded,), (kept,), extra_bytes=3)
+    assert both.without(frozenset({"a"})) == Settled((), (kept,), 3)
+    assert both.without(frozenset({"b"})) == Settled((folded,), (), 3)
+    assert Settled((folded,), (), 1).joined(Settled((), (kept,), 2)) == both
