@@ -40,8 +40,8 @@ def regroup(
 
     Each group of neighbouring axes becomes another group with as many elements, in the same order.
     Where the coefficients are constant along a whole group they stay so, whatever its sizes.
-    Otherwise the sizes have to be numbers: ``flatten(1)`` of ``(n, c, h, w)`` repeats each channel's
-    coefficient ``h * w`` times, in blocks.
+    Otherwise the sizes have to be numbers: ``flatten(1)`` of ``(n, c, h, w)`` repeats that of
+    each channel ``h * w`` times, in blocks.
 
     Args:
         coefficients: One axis for each of the value's.

@@ -82,8 +82,8 @@ class Branch:
 def are_aligned(branches: Sequence[Branch]) -> bool:
     """Whether the branches give outputs of equal sizes, position by position, for every input.
 
-    That is so where stride and channels agree and, on every axis, ``2 p - d (k - 1)`` does: then the
-    smaller kernel sits in the middle of the larger.
+    That is so where stride and channels agree and, on every axis, ``2 p - d (k - 1)`` does: then
+    the smaller kernel sits in the middle of the larger.
     """
     first = branches[0]
     return all(
@@ -102,8 +102,8 @@ def _reach(branch: Branch) -> tuple[int, ...]:
 def merged_branches(branches: Sequence[Branch]) -> Branch:
     """Return the sum of aligned branches as one convolution.
 
-    With ``P`` the largest padding, tap ``j`` of a branch stands at ``P - p + d j`` in a kernel whose
-    dilation is the greatest common divisor of all those places. Groups are merged to the greatest
+    With ``P`` the largest padding, tap ``j`` of a branch stands at ``P - p + d j`` in a kernel with
+    a dilation that is the greatest common divisor of all those places. Groups are merged to the greatest
     common divisor of the branches' groups; a block-diagonal weight is the same convolution.
 
     Source: Ding et al., 2021, https://arxiv.org/abs/2101.03697, section 3.3, for 3x3, 1x1 and

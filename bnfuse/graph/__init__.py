@@ -4,7 +4,6 @@ from bnfuse.graph.guards import add_guard, assume_rank, check_rank
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.module import OptimizedModule
 from bnfuse.graph.program import Constant, Program
-from bnfuse.graph.ranks import proven_rank
 from bnfuse.graph.readers import value_readers
 from bnfuse.graph.tidy import assemble
 
@@ -17,6 +16,5 @@ __all__ = [
     "assume_rank",
     "check_rank",
     "is_hooked",
-    "proven_rank",
     "value_readers",
 ]

@@ -73,7 +73,7 @@ class WrittenValues:
 
 
 def _sources(node: fx.Node) -> list[fx.Node]:
-    """Return what a node's value may share memory with; an in-place operation returns its target."""
+    """Return what a node's value may share memory with; in-place ones return their target."""
     if writes_in_place(node) and node.args and isinstance(node.args[0], fx.Node):
         output = node.kwargs.get("out")
         return [node.args[0], *([output] if isinstance(output, fx.Node) else [])]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
-from bnfuse.affine import Affine, joined, permuted, pieces, regroup, selected, unpermuted
+from bnfuse.affine import Affine, permuted, regroup, unpermuted
+from bnfuse.moves.pieces import (
+    down_through_concatenation,
+    down_through_split,
+    sliced,
+    up_through_concatenation,
+    up_through_item,
+)
 from bnfuse.moves.step import Moved
 from bnfuse.ops.regroup import groups_of
-from bnfuse.ops.shapes import permutation_of, reshape_target
+from bnfuse.ops.shape_rules import permutation_of
+from bnfuse.ops.shapes import reshape_target
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -31,9 +38,9 @@ def up_through_layout(
             return blocked
         return (Moved(tuple((operand, affine) for operand in onward)),)
     if call.kind is Kind.CONCATENATION:
-        moved = _up_through_concatenation(traveller, call, affine)
+        moved = up_through_concatenation(traveller, call, affine)
     elif call.kind is Kind.ITEM:
-        moved = _up_through_item(traveller, call, affine)
+        moved = up_through_item(traveller, call, affine)
     else:
         before = _undone(traveller, call, affine)
         moved = None if before is None else ((call.input, before),)
@@ -49,13 +56,13 @@ def down_through_layout(
     """Move an affine before a layout operation after it."""
     blocked = traveller.decline("no-linear-reader", f"{call.kind.value} in {call.name}")
     if call.kind is Kind.CONCATENATION:
-        after = _down_through_concatenation(traveller, call, value, affine)
+        after = down_through_concatenation(traveller, call, value, affine)
     elif call.kind is Kind.SPLIT:
-        return _down_through_split(traveller, call, affine) or blocked
+        return down_through_split(traveller, call, affine) or blocked
     elif affine.rank == 0:
         after = affine
     elif call.kind is Kind.ITEM:
-        after = _sliced(call, affine)
+        after = sliced(call, affine)
     else:
         after = _done(traveller, call, affine)
     return blocked if after is None else (Moved(((call.node, after),)),)
@@ -83,7 +90,7 @@ def _undone(traveller: Traveller, call: Call, affine: Affine) -> Affine | None:
     if call.kind is Kind.RESHAPE:
         return _regrouped(traveller, call, affine, is_up=True)
     if call.kind is Kind.MEAN:
-        return _with_axes(traveller, call, affine)
+        return _with_axes(call, affine)
     if call.kind is Kind.PIXEL_SHUFFLE:
         return _unshuffled(call, affine)
     return None
@@ -131,7 +138,7 @@ def _without_axes(call: Call, affine: Affine) -> Affine | None:
     return affine.map(lambda c: c.reshape(kept))
 
 
-def _with_axes(traveller: Traveller, call: Call, affine: Affine) -> Affine | None:
+def _with_axes(call: Call, affine: Affine) -> Affine | None:
     """The axes that a mean took away come back, with one coefficient for all along them."""
     dims = call.options["dim"]
     dims = (dims,) if isinstance(dims, int) else dims
@@ -183,111 +190,3 @@ def _unshuffled(call: Call, affine: Affine) -> Affine | None:
     if affine.is_constant_on(axis):
         return affine
     return affine.map(lambda c: c.repeat_interleave(factor**2, dim=axis))
-
-
-def _up_through_concatenation(
-    traveller: Traveller, call: Call, affine: Affine
-) -> tuple[tuple[fx.Node, Affine], ...] | None:
-    """Each arm takes its piece; arms without coefficients of their own take ``s = 1, t = 0``."""
-    arms = [operand for operand in call.operands if isinstance(operand, fx.Node)]
-    axis = call.options["dim"]
-    if len(set(arms)) < len(call.operands) or not isinstance(axis, int):
-        return None
-    axis %= affine.rank
-    if affine.is_constant_on(axis):
-        return tuple((arm, affine) for arm in arms)
-    sizes = _arm_sizes(traveller, arms, axis, affine.rank)
-    if sizes is None or sum(sizes) != affine.scale.shape[axis]:
-        return None
-    return tuple(zip(arms, pieces(affine, axis, sizes), strict=True))
-
-
-def _down_through_concatenation(
-    traveller: Traveller, call: Call, value: fx.Node, affine: Affine
-) -> Affine | None:
-    arms = [operand for operand in call.operands if isinstance(operand, fx.Node)]
-    axis = call.options["dim"]
-    is_once = arms.count(value) == 1 and len(arms) == len(call.operands)
-    if not is_once or not isinstance(axis, int) or not affine.rank:
-        return None
-    axis %= affine.rank
-    sizes = _arm_sizes(traveller, arms, axis, affine.rank)
-    if sizes is None:
-        return None
-    none = Affine.of(torch.ones([1] * affine.rank), 0.0).map(lambda c: c.to(affine.scale.device))
-    return joined([affine if arm is value else none for arm in arms], axis, sizes)
-
-
-def _arm_sizes(traveller: Traveller, arms: list[fx.Node], axis: int, rank: int) -> list[int] | None:
-    shapes = [traveller.shapes.of(arm) for arm in arms]
-    sizes = [s[axis] for s in shapes if s is not None and len(s) == rank]
-    numbers = [size for size in sizes if isinstance(size, int)]
-    return numbers if len(numbers) == len(arms) else None
-
-
-def _down_through_split(
-    traveller: Traveller, call: Call, affine: Affine
-) -> tuple[Moved, ...] | None:
-    """Each piece of the value takes its piece of the coefficients."""
-    readers = list(call.node.users)
-    are_items = all(r.target is operator.getitem and isinstance(r.args[1], int) for r in readers)
-    if not are_items:
-        return None
-    if affine.rank == 0:
-        return (Moved(tuple((reader, affine) for reader in readers)),)
-    shapes = traveller.shapes.pieces(call.node)
-    if shapes is None:
-        return None
-    axis = call.options["dim"] % affine.rank
-    if len(shapes[0]) < affine.rank:  # unbind
-        parts = [selected(affine, axis, index) for index in range(len(shapes))]
-    else:
-        parts = pieces(affine, axis, [int(str(shape[axis])) for shape in shapes])
-    return (Moved(tuple((reader, parts[int(str(reader.args[1]))]) for reader in readers)),)
-
-
-def _up_through_item(
-    traveller: Traveller, call: Call, affine: Affine
-) -> tuple[tuple[fx.Node, Affine], ...] | None:
-    """A piece of a split takes its coefficients to its part of the whole; the rest stays."""
-    index, split = call.options["index"], call.input
-    shapes = traveller.shapes.pieces(split)
-    source = split.args[0] if split.args else None
-    if shapes is None or not isinstance(index, int) or not isinstance(source, fx.Node):
-        return None
-    axis = _split_axis(traveller, split, source)
-    if axis is None or affine.rank != len(shapes[0]) or affine.rank == 0:
-        return None
-    whole = traveller.shapes.of(source)
-    if whole is None or len(whole) != len(shapes[0]):
-        return None
-    none = Affine.of(torch.ones([1] * affine.rank), 0.0).map(lambda c: c.to(affine.scale.device))
-    arms = [affine if count == index % len(shapes) else none for count in range(len(shapes))]
-    return ((source, joined(arms, axis, [int(str(shape[axis])) for shape in shapes])),)
-
-
-def _split_axis(traveller: Traveller, split: fx.Node, source: fx.Node) -> int | None:
-    from bnfuse.ops import read_call
-
-    call = read_call(traveller.program, split)
-    rank = traveller.shapes.rank(source)
-    if call is None or rank is None or not isinstance(call.options["dim"], int):
-        return None
-    return int(call.options["dim"]) % rank
-
-
-def _sliced(call: Call, affine: Affine) -> Affine | None:
-    """``x[:, 1:]`` slices the coefficients alike where they are not the same all along the axis."""
-    index = call.options["index"]
-    if not isinstance(index, tuple) or not all(isinstance(part, slice) for part in index):
-        return None
-    if any(
-        isinstance(end, fx.Node) for part in index for end in (part.start, part.stop, part.step)
-    ):
-        return None
-    if len(index) > affine.rank:
-        return None
-    kept = tuple(
-        slice(None) if affine.is_constant_on(axis) else part for axis, part in enumerate(index)
-    )
-    return affine.map(lambda c: c[kept])

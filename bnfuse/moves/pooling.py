@@ -1,9 +1,10 @@
 """An affine moved through activations, pooling, resizing and padding.
 
-A rectifier keeps a positive scale, ``relu(s x) = s relu(x)`` for ``s > 0``, and no shift. The maximum
-of a window keeps a positive scale and any shift. An average keeps any scale, and a shift where it is
-a true mean: where no padded zero is counted and nothing else than the count divides. Resizing and
-adaptive averages are sums with weights that add up to 1. Zero padding keeps a scale alone.
+A rectifier keeps a positive scale, ``relu(s x) = s relu(x)`` for ``s > 0``, and no shift. The
+maximum of a window keeps a positive scale and any shift. An average keeps any scale, and a shift
+where it is a true mean: where no padded zero is counted and nothing else than the count divides.
+Resizing and adaptive averages are sums with weights that add up to 1. Zero padding keeps a scale
+alone.
 
 All of it holds along the axes that are pooled only where the coefficients are the same there. The
 rules read the same in both directions.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnfuse.ops.shapes import spatial_axes
+from bnfuse.ops.shape_rules import spatial_axes
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Constant
 from bnfuse.ops.plain import MISSING, behaves_as
 from bnfuse.ops.table import WEIGHTED, Kind, Operation
+from bnfuse.ops.table_layout import LAYOUT
 from bnfuse.ops.table_values import VALUE_OPERATIONS
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from bnfuse.graph.program import Program
 
-OPERATIONS = (*WEIGHTED, *VALUE_OPERATIONS)
+OPERATIONS = (*WEIGHTED, *VALUE_OPERATIONS, *LAYOUT)
 """Every operation the passes know, in no particular order."""
 _BY_MODULE = {module: row for row in OPERATIONS for module in row.modules}
 _BY_FUNCTION = {function: row for row in OPERATIONS for function in row.functions}

@@ -7,34 +7,30 @@ unknown number are known to be equal.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
 from bnfuse.ops.calls import Call, read_call
-from bnfuse.ops.linear import output_channels
 from bnfuse.ops.ranks import Ranks
 from bnfuse.ops.regroup import regrouped
+from bnfuse.ops.shape_rules import (
+    SHAPE_RULES,
+    Shape,
+    Size,
+    Unknown,
+    broadcast_size,
+    product_of,
+    split_shapes,
+    unknown_shape,
+)
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bnfuse.graph.program import Program
 
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """The size of one axis of the value of a node."""
-
-    node: fx.Node
-    axis: int
-
-
-Size = int | Unknown
-Shape = tuple[Size, ...]
 
 _SAME_SHAPE = frozenset(
     {Kind.IDENTITY, Kind.DROPOUT, Kind.COPY, Kind.NEGATE, Kind.RECTIFIER, Kind.ACTIVATION}
@@ -89,28 +85,27 @@ class Shapes:
         else:
             self._read_size(node)
         rank = self.ranks.of(node)
-        return None if rank is None else _unknown(node, rank)
+        return None if rank is None else unknown_shape(node, rank)
 
     def _by_call(self, call: Call) -> Shape | None:
         """Return the shape of a call's result from its input's, or None where no rule tells."""
-        if call.kind is Kind.ITEM:
-            return self._item(call)
-        if call.kind is Kind.CONCATENATION:
-            return self._concatenation(call)
-        if call.kind in _BINARY:
-            return self._binary(call)
+        of_several = _OF_SEVERAL.get(call.kind)
+        if of_several is not None:
+            return of_several(self, call)
         given = self.of(call.input)
-        if given is None:
-            return None
-        if call.kind in _SAME_SHAPE:
+        if given is None or call.kind in _SAME_SHAPE:
             return given
-        if call.kind is Kind.SPLIT:
-            pieces = split_shapes(call, given)
-            if pieces is not None:
-                self._pieces[call.node] = pieces
-            return None
-        rule = _RULES.get(call.kind)
-        return rule(self, call, given) if rule else None
+        if call.kind is Kind.RESHAPE:
+            return self._reshaped(call, given)
+        rule = SHAPE_RULES.get(call.kind)
+        return rule(call, given) if rule else None
+
+    def _split(self, call: Call) -> None:
+        """Note the shapes of the pieces; what a split returns is a tuple, which has none."""
+        given = self.of(call.input)
+        pieces = None if given is None else split_shapes(call, given)
+        if pieces is not None:
+            self._pieces[call.node] = pieces
 
     def _item(self, call: Call) -> Shape | None:
         index = call.options["index"]
@@ -142,7 +137,7 @@ class Shapes:
         rank = max(len(shape) for shape in shapes if shape is not None)
         padded = [(*[1] * (rank - len(s)), *s) for s in shapes if s is not None]
         return tuple(
-            _broadcast(sizes, Unknown(call.node, axis))
+            broadcast_size(sizes, Unknown(call.node, axis))
             for axis, sizes in enumerate(zip(*padded, strict=True))
         )
 
@@ -174,6 +169,15 @@ class Shapes:
         )
 
 
+_OF_SEVERAL: dict[Kind, Callable[[Shapes, Call], Shape | None]] = {
+    Kind.ITEM: Shapes._item,
+    Kind.CONCATENATION: Shapes._concatenation,
+    Kind.SPLIT: Shapes._split,
+    **dict.fromkeys(_BINARY, Shapes._binary),
+}
+"""Operations on several values, or with several results."""
+
+
 def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
     """Return the shape a call asks for, -1 worked out where it can be, else left."""
     options, rank = call.options, len(given)
@@ -190,147 +194,8 @@ def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
     if "start_dim" in options:
         start, end = options["start_dim"] % rank, options["end_dim"] % rank
         sizes = given[start : end + 1]
-        whole = _product(sizes)
+        whole = product_of(sizes)
         return (*given[:start], -1 if whole is None else whole, *given[end + 1 :])
     wanted = options["shape"]
     target = shapes.resolved(wanted) if isinstance(wanted, list | tuple) else None
     return None if target is None else regrouped(given, target)
-
-
-def split_shapes(call: Call, given: Shape) -> tuple[Shape, ...] | None:
-    """Return the shapes of the pieces of ``chunk``, ``split`` and ``unbind``.
-
-    ``chunk`` of 6 into 4 gives 3 pieces of 2: each has the size rounded up.
-    """
-    axis = call.options["dim"] % len(given)
-    size = given[axis]
-    if not isinstance(size, int) or size == 0:
-        return None
-    if call.options["chunks"] is None and call.options["split_size"] is None:
-        return tuple((*given[:axis], *given[axis + 1 :]) for _ in range(size))
-    wanted: Any = call.options["split_size"]
-    if isinstance(call.options["chunks"], int):
-        wanted = -(-size // call.options["chunks"])
-    if isinstance(wanted, int):
-        wanted = [min(wanted, size - start) for start in range(0, size, wanted)]
-    if not isinstance(wanted, list | tuple) or not all(isinstance(w, int) for w in wanted):
-        return None
-    return tuple((*given[:axis], piece, *given[axis + 1 :]) for piece in wanted)
-
-
-def spatial_axes(call: Call) -> int:
-    """Return over how many last axes a layer works, from the digit in its name."""
-    found = re.search(r"(\d)d", call.spelling)
-    return int(found[1]) if found else 0
-
-
-def _unknown(node: fx.Node, rank: int) -> Shape:
-    return tuple(Unknown(node, axis) for axis in range(rank))
-
-
-def _product(sizes: Sequence[Size]) -> Size | None:
-    """Return the product of sizes where at most one is unknown and the others are 1."""
-    unknown = [size for size in sizes if not isinstance(size, int)]
-    whole = 1
-    for size in sizes:
-        whole *= size if isinstance(size, int) else 1
-    if not unknown:
-        return whole
-    return unknown[0] if len(unknown) == 1 and whole == 1 else None
-
-
-def _broadcast(sizes: tuple[Size, ...], otherwise: Size) -> Size:
-    """Return the size of an axis that several values are broadcast along."""
-    distinct = {size for size in sizes if size != 1}
-    if not distinct:
-        return 1
-    numbers = [size for size in distinct if isinstance(size, int)]
-    if len(distinct) == 1 or numbers:
-        return numbers[0] if numbers else distinct.pop()
-    return otherwise
-
-
-def _convolution(_: Shapes, call: Call, given: Shape) -> Shape | None:
-    weight = call.tensor("weight")
-    if weight is None or len(given) != weight.ndim:
-        return None
-    spatial = [Unknown(call.node, axis) for axis in range(2, len(given))]
-    return (given[0], output_channels(call), *spatial)
-
-
-def _linear(_: Shapes, call: Call, given: Shape) -> Shape | None:
-    weight = call.tensor("weight")
-    return None if weight is None else (*given[:-1], weight.shape[0])
-
-
-def _batch_norm(_: Shapes, call: Call, given: Shape) -> Shape | None:
-    mean = call.tensor("running_mean")
-    if mean is None or len(given) < 2:
-        return given
-    return (given[0], mean.numel(), *given[2:])
-
-
-def _pooled(_: Shapes, call: Call, given: Shape) -> Shape | None:
-    count = spatial_axes(call)
-    if not count:
-        return None
-    wanted = call.options.get("output_size")
-    sizes: list[Any] = list(wanted) if isinstance(wanted, list | tuple) else [wanted] * count
-    kept = given[: len(given) - count]
-    last = range(len(kept), len(given))
-    return (
-        *kept,
-        *(
-            s if isinstance(s, int) else Unknown(call.node, a)
-            for s, a in zip(sizes, last, strict=True)
-        ),
-    )
-
-
-def _resized(_: Shapes, call: Call, given: Shape) -> Shape | None:
-    return (*given[:2], *(Unknown(call.node, axis) for axis in range(2, len(given))))
-
-
-def _mean(_: Shapes, call: Call, given: Shape) -> Shape | None:
-    dims = call.options["dim"]
-    dims = (dims,) if isinstance(dims, int) else dims
-    if not isinstance(dims, list | tuple) or not dims:
-        return None
-    gone = {dim % len(given) for dim in dims}
-    if call.options["keepdim"]:
-        return tuple(1 if axis in gone else size for axis, size in enumerate(given))
-    return tuple(size for axis, size in enumerate(given) if axis not in gone)
-
-
-def permutation_of(call: Call, rank: int) -> tuple[int, ...] | None:
-    """Return which axis of the input each axis of a permutation's result is."""
-    dims, one, other = (call.options[name] for name in ("dims", "dim0", "dim1"))
-    if isinstance(dims, list | tuple) and len(dims) == rank:
-        return tuple(dim % rank for dim in dims)
-    if isinstance(one, int) and isinstance(other, int) and -rank <= min(one, other):
-        if max(one, other) >= rank:
-            return None
-        order = list(range(rank))
-        order[one], order[other] = order[other], order[one]
-        return tuple(order)
-    return None
-
-
-def _permuted(_: Shapes, call: Call, given: Shape) -> Shape | None:
-    order = permutation_of(call, len(given))
-    return None if order is None else tuple(given[axis] for axis in order)
-
-
-_RULES = {
-    Kind.CONVOLUTION: _convolution,
-    Kind.TRANSPOSED_CONVOLUTION: _convolution,
-    Kind.LINEAR: _linear,
-    Kind.BATCH_NORM: _batch_norm,
-    Kind.AVERAGE_POOL: _pooled,
-    Kind.ADAPTIVE_AVERAGE: _pooled,
-    Kind.MAX_POOL: _pooled,
-    Kind.RESIZE: _resized,
-    Kind.MEAN: _mean,
-    Kind.PERMUTATION: _permuted,
-    Kind.RESHAPE: Shapes._reshaped,
-}

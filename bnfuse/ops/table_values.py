@@ -1,4 +1,4 @@
-"""The rows of operations on values alone: arithmetic, activations, pooling, layout."""
+"""The rows of operations that compute on values alone: arithmetic, activations, pooling."""
 
 from __future__ import annotations
 
@@ -164,120 +164,6 @@ POOLING = (
     ),
 )
 
-LAYOUT = (
-    Operation(
-        kind=Kind.CONCATENATION,
-        functions=dict.fromkeys(
-            (torch.cat, torch.concat, torch.concatenate, _ATEN.cat.default), ("input", "dim")
-        ),
-        options={"dim": 0},
-    ),
-    Operation(
-        kind=Kind.SPLIT,
-        functions={
-            torch.chunk: ("input", "chunks", "dim"),
-            torch.split: ("input", "split_size", "dim"),
-            torch.unbind: ("input", "dim"),
-            _ATEN.chunk.default: ("input", "chunks", "dim"),
-            _ATEN.split.Tensor: ("input", "split_size", "dim"),
-            _ATEN.split_with_sizes.default: ("input", "split_size", "dim"),
-            _ATEN.unbind.int: ("input", "dim"),
-        },
-        methods={
-            "chunk": ("input", "chunks", "dim"),
-            "split": ("input", "split_size", "dim"),
-            "unbind": ("input", "dim"),
-        },
-        options={"chunks": None, "split_size": None, "dim": 0},
-    ),
-    Operation(
-        kind=Kind.ITEM,
-        functions={operator.getitem: ("input", "index")},
-        options={"index": None},
-    ),
-    Operation(
-        kind=Kind.PERMUTATION,
-        functions={
-            torch.permute: ("input", "dims"),
-            torch.transpose: ("input", "dim0", "dim1"),
-            torch.swapaxes: ("input", "dim0", "dim1"),
-            _ATEN.permute.default: ("input", "dims"),
-            _ATEN.transpose.int: ("input", "dim0", "dim1"),
-        },
-        methods={
-            "permute": ("input", "*dims"),
-            "transpose": ("input", "dim0", "dim1"),
-            "swapaxes": ("input", "dim0", "dim1"),
-        },
-        options={"dims": None, "dim0": None, "dim1": None},
-    ),
-    Operation(
-        kind=Kind.RESHAPE,
-        modules=frozenset({nn.Flatten}),
-        functions=dict.fromkeys(
-            (torch.flatten, _ATEN.flatten.using_ints), ("input", "start_dim", "end_dim")
-        ),
-        methods={"flatten": ("input", "start_dim", "end_dim")},
-        options={"start_dim": 0, "end_dim": -1},
-    ),
-    Operation(
-        kind=Kind.RESHAPE,
-        functions=dict.fromkeys(
-            (torch.reshape, _ATEN.view.default, _ATEN.reshape.default), ("input", "shape")
-        ),
-        methods={"reshape": ("input", "*shape"), "view": ("input", "*shape")},
-        options={"shape": None},
-    ),
-    Operation(
-        kind=Kind.RESHAPE,
-        methods={"reshape_as": ("input", "like"), "view_as": ("input", "like")},
-        options={"like": None},
-    ),
-    Operation(
-        kind=Kind.RESHAPE,
-        functions=dict.fromkeys((torch.unsqueeze, _ATEN.unsqueeze.default), ("input", "new_dim")),
-        methods={"unsqueeze": ("input", "new_dim")},
-        options={"new_dim": None},
-    ),
-    Operation(
-        kind=Kind.RESHAPE,
-        functions=dict.fromkeys((torch.squeeze, _ATEN.squeeze.dim), ("input", "old_dim")),
-        methods={"squeeze": ("input", "old_dim")},
-        options={"old_dim": None},
-    ),
-    Operation(
-        kind=Kind.RESIZE,
-        modules=frozenset({nn.Upsample}),
-        functions={F.interpolate: ("input", "size", "scale_factor", "mode")},
-        options={"size": None, "scale_factor": None, "mode": "nearest"},
-    ),
-    Operation(
-        kind=Kind.PADDING,
-        modules=frozenset({nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d}),
-        options={"padding": 0, "value": 0.0, "mode": "constant"},
-    ),
-    Operation(
-        kind=Kind.PADDING,
-        functions={F.pad: ("input", "padding", "mode", "value")},
-        options={"padding": 0, "value": 0.0, "mode": "constant"},
-    ),
-    Operation(
-        kind=Kind.PIXEL_SHUFFLE,
-        modules=frozenset({nn.PixelShuffle}),
-        functions=dict.fromkeys(
-            (F.pixel_shuffle, _ATEN.pixel_shuffle.default), ("input", "upscale_factor")
-        ),
-        options={"upscale_factor": 1},
-    ),
-    Operation(
-        kind=Kind.COPY,
-        functions=dict.fromkeys(
-            (_ATEN.contiguous.default, _ATEN.clone.default, _ATEN.detach.default), ("input",)
-        ),
-        methods={"contiguous": ("input",), "clone": ("input",), "detach": ("input",)},
-    ),
-)
-
 # They keep the rank and sizes of their input; no affine passes them.
 _ELEMENTWISE_MODULES = frozenset(
     {nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh,
@@ -298,5 +184,5 @@ SHAPE_KEEPING = (
     ),
 )
 
-VALUE_OPERATIONS = (*ARITHMETIC, *ACTIVATIONS, *POOLING, *LAYOUT, *SHAPE_KEEPING)
-"""Every operation on values alone."""
+VALUE_OPERATIONS = (*ARITHMETIC, *ACTIVATIONS, *POOLING, *SHAPE_KEEPING)
+"""Every operation that computes on values alone."""

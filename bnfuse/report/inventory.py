@@ -47,8 +47,8 @@ class Settled:
     def without(self, names: frozenset[str]) -> Settled:
         """Return what happened to all others than the layers of these names."""
         lists = (self.folded, self.merged, self.kept)
-        rest = (tuple(row for row in rows if row.name not in names) for rows in lists)
-        return Settled(*rest, self.extra_bytes)
+        rest = [tuple(row for row in rows if row.name not in names) for rows in lists]
+        return Settled(rest[0], rest[1], rest[2], self.extra_bytes)
 
     def joined(self, other: Settled) -> Settled:
         """Return what happened here and there."""

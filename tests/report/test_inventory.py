@@ -212,7 +212,7 @@ def test_program_and_modules_list_the_same_layers() -> None:
 
 def test_outcomes_are_parted_by_layer_and_joined() -> None:
     folded, kept = Row("a", "a", "conv", "fold-affine"), Row("b", "b", reason="skipped")
-    both = Settled((folded,), (kept,), extra_bytes=3)
-    assert both.without(frozenset({"a"})) == Settled((), (kept,), 3)
-    assert both.without(frozenset({"b"})) == Settled((folded,), (), 3)
-    assert Settled((folded,), (), 1).joined(Settled((), (kept,), 2)) == both
+    both = Settled((folded,), kept=(kept,), extra_bytes=3)
+    assert both.without(frozenset({"a"})) == Settled(kept=(kept,), extra_bytes=3)
+    assert both.without(frozenset({"b"})) == Settled((folded,), extra_bytes=3)
+    assert Settled((folded,), extra_bytes=1).joined(Settled(kept=(kept,), extra_bytes=2)) == both

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import fx, nn
 
-from bnfuse.graph import Program, proven_rank
+from bnfuse.graph import Program
+from bnfuse.ops.ranks import Ranks
 
 
 def rank_of_output(model: nn.Module) -> int | None:
@@ -15,7 +16,7 @@ def rank_of_output(model: nn.Module) -> int | None:
     output = list(program.graph.nodes)[-1]
     value = output.args[0]
     assert isinstance(value, fx.Node)
-    return proven_rank(program, value)
+    return Ranks(program).of(value)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,6 @@ def test_by_what_was_noted_at_capture() -> None:
     graph = fx.Graph()
     node = graph.placeholder("x")
     program = Program(nn.Module(), graph)
-    assert proven_rank(program, node) is None
+    assert Ranks(program).of(node) is None
     node.meta["val"] = torch.zeros(2, 3, 4)
-    assert proven_rank(program, node) == 3
+    assert Ranks(program).of(node) == 3
