@@ -59,7 +59,6 @@ LINEAR = (
         given((2, 7, 5)),
         Expect(1),
         "the transposition brings the written axis to where the norm reads",
-        reach=True,
         sized=True,
     ),
     case(
@@ -77,7 +76,6 @@ LINEAR = (
         Expect(1),
         "flattening batch and length leaves the channel axis",
         cites=("onnxruntime#12522", "optimum#348", "tf2onnx#1929"),
-        reach=True,
     ),
     case(
         "b5-square-linear-transposed-norm",
@@ -178,9 +176,7 @@ CONSTANTS = (
     scaled("constant-along-height", (1, 1, 4, 1), Expect(0, ops={"mul": 1}), "per row"),
     scaled("constant-along-batch", (4, 1, 1, 1), Expect(0, ops={"mul": 1}), "per image"),
     scaled("vector", (4,), Expect(0, ops={"mul": 1}), "a vector counts from the right: per column"),
-    scaled(
-        "constant-per-channel", (4, 1, 1), Expect(None, ops={"mul": 0}), "per channel", reach=True
-    ),
+    scaled("constant-per-channel", (4, 1, 1), Expect(None, ops={"mul": 0}), "per channel"),
     scaled("constant-per-channel-and-column", (4, 1, 4), Expect(0, ops={"mul": 1}), "per both"),
 )
 

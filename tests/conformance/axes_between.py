@@ -24,7 +24,6 @@ def before_conv(name: str, why: str, *, sized: bool = True, **options: Any) -> C
         Expect(1),
         why,
         cites=("pytorch#144403", "ONE#4773", "TinyNeuralNetwork#318"),
-        reach=True,
         sized=sized,
     )
 
@@ -46,7 +45,6 @@ BEFORE = (
         FOUR,
         Expect(1),
         "fewer taps at the border and more overlaps inside: the shift becomes a map",
-        reach=True,
         sized=True,
     ),
     case(
@@ -83,7 +81,6 @@ CONCATENATION = (
         "concatenation",
         lambda s, x: s.b(torch.cat([s.c(x), s.d(x)], 1)),
         "split the affine by channels",
-        reach=True,
     ),
     case(
         "b8-concatenation-on-height",
@@ -91,7 +88,6 @@ CONCATENATION = (
         image,
         Expect(1),
         "the whole affine goes to each arm",
-        reach=True,
     ),
     joined(
         "concatenation-one-arm-is-the-input",
@@ -113,7 +109,6 @@ CONCATENATION = (
         "concatenation-then-relu-conv",
         lambda s, x: s.b(torch.cat((s.c(x), s.d(x)), dim=-3)).relu(),
         "the axis is counted from the end",
-        reach=True,
     ),
 )
 
@@ -126,14 +121,13 @@ def between(name: str, operation: Any, why: str, channels: int = 4, **rest: Any)
         image,
         rest.pop("expect", Expect(1)),
         why,
-        reach=rest.pop("reach", True),
         **rest,
     )
 
 
 def stays(name: str, operation: Any, why: str, **rest: Any) -> Case:
     """Return the case of an operation that lets no affine through as it is."""
-    return between(name, operation, why, expect=KEPT, reach=False, **rest)
+    return between(name, operation, why, expect=KEPT, **rest)
 
 
 def shuffle_channels(y: Tensor) -> Tensor:
@@ -178,7 +172,6 @@ OPERATIONS = (
         image,
         Expect(1),
         "one pixel per channel is left",
-        reach=True,
     ),
     case(
         "b9-flatten-norm1d-per-position",

@@ -63,7 +63,6 @@ PADDING = (
         image,
         Expect(1),
         "what is reflected is normalized as well before as after",
-        reach=True,
     ),
     case(
         "b6-channel-pad-between-conv-and-norm",

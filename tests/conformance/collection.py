@@ -40,26 +40,7 @@ MODULES = (
 
 # These fold once the constants that a forward computes are folded first, and once matrix products
 # with a constant are known as linear layers.
-AWAITED = frozenset(
-    {
-        "table-weight-norm-parametrization",
-        "table-weight-norm-hook",
-        "table-weight-standardized-subclass",
-        "d1-own-parametrization",
-        "d1-parametrized-norm",
-        "d1-spectral-norm-hook",
-        "d1-spectral-norm-parametrization",
-        "d1-weight-norm-hook",
-        "d1-weight-norm-parametrization",
-        "d2-equalized",
-        "d2-standardized",
-        "d6-fake-quantized-weight",
-        "b5-weight-transposed-in-forward-square",
-        "onnx-gemm-norm",
-        "onnx-matmul-norm",
-        "b5-square-matmul",
-    }
-)
+AWAITED: frozenset[str] = frozenset()
 # Here the graph of a part stands by: every call of the example runs the part's own Python.
 IDLE = frozenset({"hook-with-keywords-on-the-model", "python-child-called-layer-by-layer"})
 

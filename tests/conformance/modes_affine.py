@@ -86,7 +86,6 @@ FUNCTIONAL = (
         image,
         NO_AFFINE,
         "an affine computed from constants, operation by operation",
-        reach=True,
     ),
 )
 
@@ -132,7 +131,6 @@ SUBCLASSES = (
         NO_AFFINE,
         "its scale and shift are computed from buffers at each call",
         cites=("mobile-vision#98",),
-        reach=True,
     ),
     case(
         "c10-sync-batch-norm",
@@ -177,7 +175,6 @@ SUBCLASSES = (
         image,
         Expect(None, ops={"native_batch_norm": 0}),
         "in eval mode it is a batch norm",
-        reach=True,
     ),
     case(
         "c10-instance-norm",
@@ -214,7 +211,6 @@ BESIDE = (
         Expect(1),
         "it goes into the convolution after it",
         cites=("glow#5892", "tflite-micro#1651"),
-        reach=True,
     ),
     case(
         "c13-norm-after-activation",

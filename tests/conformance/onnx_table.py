@@ -108,7 +108,6 @@ PLAIN = (
         given((4, 5)),
         Expect(1),
         "the bias is added by hand",
-        reach=True,
         sized=True,
     ),
     case(
@@ -118,7 +117,6 @@ PLAIN = (
         Expect(1),
         "the reshape leaves the last axis",
         cites=("onnxruntime#12522", "onnxruntime#22512"),
-        reach=True,
     ),
     case(
         "onnx-conv-norm-norm",

@@ -22,7 +22,6 @@ def by_hand(name: str, forward: Any, why: str, expect: Expect, **parts: Any) -> 
     """Return the case of an affine written as arithmetic after a convolution."""
     return case(
         f"onnx-{name}", lambda: pair(forward, b=nn.Identity(), **parts), image, expect, why,
-        reach=True,
     )  # fmt: skip
 
 
@@ -104,7 +103,6 @@ CONSTANTS = (
         image,
         Expect(1, ops={"add": 0}),
         "the scale multiplies what was added too",
-        reach=True,
     ),
     case(
         "onnx-transposed-grouped-times-plus",
@@ -112,7 +110,6 @@ CONSTANTS = (
         given((2, 4, 3, 4)),
         NO_AFFINE,
         "output channels lie in groups",
-        reach=True,
     ),
     along("conv-times-constant-along-width", nn.Conv2d, (1, 1, 1, 4)),
     along("conv-times-constant-along-height", nn.Conv2d, (1, 1, 4, 1)),
@@ -131,7 +128,6 @@ CONSTANTS = (
         image,
         NO_MUL,
         "the second rewrite must not look for what the first one replaced",
-        reach=True,
     ),
     case(
         "onnx-norm-times-plus-alone",
@@ -140,7 +136,6 @@ CONSTANTS = (
         Expect(0, ("no-linear-producer",), ops={"mul": 0, "add": 0}),
         "two affines of an input are one affine",
         also_right=(Expect(1, ops={"mul": 1, "add": 1}),),
-        reach=True,
     ),
     case(
         "onnx-conv-channels-last-times-plus",
@@ -148,7 +143,6 @@ CONSTANTS = (
         image,
         NO_AFFINE,
         "after the permutation a vector is per channel",
-        reach=True,
     ),
 )
 
@@ -192,7 +186,6 @@ MERGES = (
         given((2, 4, 5, 6)),
         Expect(3, ops={"convolution": 1}),
         "three branches with three norms are one convolution",
-        reach=True,
     ),
     case(
         "onnx-two-pointwise-convs",
@@ -200,7 +193,6 @@ MERGES = (
         given((2, 4, 5, 6)),
         Expect(1, ops={"convolution": 1}),
         "the product of the two is smaller than either",
-        reach=True,
     ),
     case(
         "onnx-relu-between-pointwise-convs",

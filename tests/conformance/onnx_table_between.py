@@ -20,7 +20,6 @@ def between(name: str, operation: Any, channels: int = 4, **rest: Any) -> Case:
         image,
         Expect(1),
         f"no tool folds through {name}",
-        reach=True,
         **rest,
     )
 
@@ -32,7 +31,6 @@ FORWARD = (
         given((2, 4, 6, 7)),
         Expect(1),
         "each group reads its own slice of the scale",
-        reach=True,
     ),
     case(
         "onnx-norm-conv-zero-padding-grouped",
@@ -40,7 +38,6 @@ FORWARD = (
         given((2, 4, 6, 7)),
         Expect(1),
         "the scale moves, the shift differs at the border",
-        reach=True,
         sized=True,
     ),
     case(
@@ -49,7 +46,6 @@ FORWARD = (
         given((4, 5)),
         Expect(1),
         "the shift makes a bias where there was none",
-        reach=True,
     ),
     case(
         "onnx-concatenation-norm",
@@ -63,7 +59,6 @@ FORWARD = (
         Expect(1),
         "three arms of three sizes",
         cites=("AIMET#2221", "opencv#14067"),
-        reach=True,
     ),
     case(
         "onnx-add-of-convolutions-norm",
@@ -71,7 +66,6 @@ FORWARD = (
         image,
         Expect(1),
         "the scale goes to both arms, the shift to one",
-        reach=True,
     ),
 )
 
@@ -94,7 +88,6 @@ BETWEEN = (
         image,
         Expect(1),
         "the same as layers, written as functions",
-        reach=True,
     ),
     between("mean", lambda y: y.mean((2, 3), keepdim=True)),
     between("upsample-nearest", nn.Upsample(scale_factor=2)),

@@ -151,7 +151,6 @@ ONE_VALUE = (
         image,
         Expect(2),
         "a sum of two affines of one value is one affine",
-        reach=True,
     ),
     case(
         "a5-one-conv-two-norm-branches-with-activations",

@@ -44,7 +44,6 @@ def merged(name: str, make: Any, why: str, gone: int = 3, **rest: Any) -> Case:
         FOUR,
         Expect(gone, ops={"convolution": 1}),
         why,
-        reach=True,
         **rest,
     )
 
@@ -121,7 +120,6 @@ CLASSES = (
         given((2, 4, 5)),
         Expect(1),
         "its own fuse makes single precision",
-        reach=True,
     ),
     case(
         "f2-levit-conv-norm-in-half",
@@ -138,7 +136,6 @@ CLASSES = (
         FOUR,
         Expect(2),
         "its own fuse takes kernels of three for granted",
-        reach=True,
     ),
     case(
         "f3-repvit-depthwise",
@@ -146,7 +143,6 @@ CLASSES = (
         FOUR,
         Expect(2),
         "a norm over the sum of three branches",
-        reach=True,
     ),
     case(
         "f4-deep-network",
@@ -181,7 +177,6 @@ CHAINS = (
         lambda: nn.Sequential(block(4, 16), conv(16, 4, 1)),
         "one convolution is cheaper than the two",
         Expect(1, ops={"convolution": 1}),
-        reach=True,
     ),
     chain(
         "two-zero-padded-convs",

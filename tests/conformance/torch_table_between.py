@@ -57,7 +57,6 @@ BETWEEN = (
         image,
         Expect(1),
         "the norm goes into the convolution after it",
-        reach=True,
     ),
     case(
         "table-norm-conv-zero-padding",
@@ -66,7 +65,6 @@ BETWEEN = (
         Expect(1),
         "zeros are padded after the norm, so that its shift is not the same at the border",
         cites=("pytorch#144403",),
-        reach=True,
         sized=True,
     ),
     case(
@@ -75,7 +73,6 @@ BETWEEN = (
         given((4, 5)),
         Expect(1),
         "the norm goes into the linear layer after it",
-        reach=True,
     ),
     case(
         "table-conv-average-pool-norm",
@@ -83,7 +80,6 @@ BETWEEN = (
         image,
         Expect(1),
         "a true mean passes an affine",
-        reach=True,
     ),
     case(
         "table-conv-global-pool-flatten-norm",
@@ -91,7 +87,6 @@ BETWEEN = (
         image,
         Expect(1),
         "a global mean and a flatten of single pixels pass an affine",
-        reach=True,
     ),
     case(
         "table-concatenation-norm",
@@ -100,7 +95,6 @@ BETWEEN = (
         Expect(1),
         "the affine is split by channels",
         cites=("AIMET#2221",),
-        reach=True,
     ),
     case(
         "table-linear-flatten-norm",
@@ -109,7 +103,6 @@ BETWEEN = (
         Expect(1),
         "flattening batch and length leaves the channels where they are",
         cites=("onnxruntime#12522",),
-        reach=True,
     ),
 )
 

@@ -99,7 +99,6 @@ SHARED = (
         image,
         Expect(2),
         "a sum of two affines of one value is one affine",
-        reach=True,
     ),
     case(
         "table-parameters-also-read-in-forward",
@@ -158,7 +157,6 @@ FUNCTIONAL = (
         image,
         Expect(None, ops={"mul": 0, "add": 0}),
         "a frozen batch norm written by hand",
-        reach=True,
     ),
     case(
         "table-transposed-square-times-constant-plus-constant",
@@ -171,7 +169,6 @@ FUNCTIONAL = (
         image,
         Expect(None, ops={"mul": 0, "add": 0}),
         "a check of sizes cannot see the wrong axis of the weight",
-        reach=True,
     ),
 )
 

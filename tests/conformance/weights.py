@@ -134,7 +134,6 @@ COMPUTED = (
         lambda: Doubling(3, 4, 3),
         "the factor stands between",
         Expect(1, ops={"mul": 0}),
-        reach=True,
     ),
     before_norm(
         "2-same-padding-of-timm",

@@ -121,7 +121,6 @@ AFTERWARDS = (
         image,
         Expect(1),
         "the norm acts on the sum, its scale goes to both",
-        reach=True,
     ),
     case(
         "d6-fake-quantized-weight",
