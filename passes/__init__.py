@@ -6,10 +6,12 @@ if __name__ != "bnfuse.passes":
 from bnfuse.passes.base import Applied, Declined, Pass, PassReport, run_pass
 from bnfuse.passes.eliminate_identities import EliminateIdentities
 from bnfuse.passes.fold_affine import FoldAffine
+from bnfuse.passes.fold_constants import FoldConstants
 from bnfuse.passes.merge_branches import MergeBranches
 
 PIPELINE: tuple[Pass, ...] = (
     EliminateIdentities(),  # first, so that a layer and its batch norm become neighbours
+    FoldConstants(),  # then weights and affines that the forward computes are known
     FoldAffine(),  # before the merge, so that each branch is one convolution
     MergeBranches(),
     FoldAffine(),  # again, since a merged sum has fewer readers

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import fx, nn
 
+from bnfuse.capture.baked import bake_weights
 from bnfuse.capture.code import codes_of, noting_code, tests_none, untraceable
 from bnfuse.capture.copying import copy_tree
 from bnfuse.capture.example import ExampleAssumptions
@@ -77,6 +78,7 @@ def _capture(module: nn.Module, by_reference: frozenset[int]) -> Capture:
         if what := untraceable(code):
             raise CaptureError(f"its forward {what}")
     root = copy_tree(module, by_reference)
+    bake_weights(root, by_reference)
     forward = type(module).forward
     parameters = parameters_of(forward)
     tracer = ModelTracer(by_reference)

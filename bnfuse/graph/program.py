@@ -126,6 +126,34 @@ class Program:
         with self.graph.inserting_before(node):
             return self.graph.get_attr(path)
 
+    def new_tensor(self, node: fx.Node, layer: str, tensor: Tensor) -> fx.Node:
+        """Place a tensor that takes the place of a node's value, and return what reads it.
+
+        Args:
+            node: The node that computes the value; the new one stands before it.
+            layer: The layer to keep it in; the root if there is none.
+            tensor: The values.
+        """
+        prefix = layer if layer and self._is_module(layer) else ""
+        path = f"{prefix}.{node.name}" if prefix else node.name
+        if self.has(path) or self._inside_called_module(path):
+            path = self._fresh_path(path)
+        self._place(path, nn.Parameter(tensor, requires_grad=False))
+        with self.graph.inserting_before(node):
+            return self.graph.get_attr(path)
+
+    def has(self, path: str) -> bool:
+        """Whether anything stands at a path."""
+        prefix, _, name = path.rpartition(".")
+        return hasattr(self.root.get_submodule(prefix), name)
+
+    def _is_module(self, path: str) -> bool:
+        try:
+            self.root.get_submodule(path)
+        except AttributeError:
+            return False
+        return True
+
     def erase(self, node: fx.Node) -> None:
         """Remove a node without users, and the constants that only it read."""
         inputs = node.all_input_nodes

@@ -1,0 +1,200 @@
+"""Compute once what a forward computes from its own weights at every call.
+
+::
+
+    w ── standardize ──┐
+    x ──────────────── conv ── y        before
+    x ── conv(w') ── y                  after
+
+Whatever is made of parameters and buffers alone is the same at every call: standardized weights,
+the scale and shift of a frozen batch norm, a hand-written ``gamma / sqrt(var + eps)``. It is computed
+as the forward computes it, in the same dtype, and kept.
+
+Declined, silently, where:
+
+1. the forward may write what it is made of, or what is made of it, or returns it to the caller, who
+   may;
+2. computing it draws random numbers, or fails;
+3. it is much larger than what it is made of, such as an expanded tensor.
+
+Source: constant folding, Aho, Lam, Sethi and Ullman, Compilers, 2006, section 9.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import fx
+
+from bnfuse.graph.readers import writes_in_place
+from bnfuse.ops import layer_name
+from bnfuse.passes.base import Applied
+
+if TYPE_CHECKING:
+    from bnfuse.graph import Program
+    from bnfuse.report import Decline
+
+_MOST_GROWTH = 2
+_FREE_ELEMENTS = 1 << 16
+_MOST_NODES = 64
+_OWNERS = frozenset({"torch", "_operator"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """A value made of constants that something else reads.
+
+    Attributes:
+        node: The node that makes it.
+        value: The tensor.
+    """
+
+    node: fx.Node
+    value: torch.Tensor
+
+    @property
+    def name(self) -> str:
+        """The qualified name of the layer that computes it."""
+        return _layer(self.node)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """That layer."""
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldConstants:
+    """The pass; what it does is in the description of this module."""
+
+    name: ClassVar[str] = "fold-constants"
+
+    def match(self, program: Program, node: fx.Node) -> Match | None:
+        """Return the value computed at ``node`` if it is constant and read by what is not."""
+        if not _may_compute(node) or not _is_read_elsewhere(node) or node in program.written_values:
+            return None
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                before = torch.get_rng_state()
+                value, elements = _value_of(program, node)
+                is_random = not torch.equal(before, torch.get_rng_state())
+        except _NotConstantError:
+            return None
+        except Exception:
+            return None  # the forward will say so itself
+        is_plain = isinstance(value, torch.Tensor) and value.layout is torch.strided
+        if is_random or not is_plain:
+            return None
+        if value.numel() > _MOST_GROWTH * elements + _FREE_ELEMENTS:
+            return None
+        return Match(node, value)
+
+    def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
+        """Return None: what is not constant is no match."""
+        return None
+
+    def rewrite(self, program: Program, match: Match) -> Applied:
+        """Keep the value and let every reader read it."""
+        source = program.new_tensor(match.node, match.name, match.value.detach().clone())
+        match.node.replace_all_uses_with(source)
+        _erase_unread(program, match.node)
+        return Applied(match.name, match.node.name, into=None)
+
+
+class _NotConstantError(Exception):
+    """A value depends on an input of the model."""
+
+
+def _layer(node: fx.Node) -> str:
+    """Return the layer around a node; a parametrization counts as the layer it is of."""
+    name = layer_name(node).partition(".parametrizations")[0]
+    return "" if name == node.name else name
+
+
+def _may_compute(node: fx.Node) -> bool:
+    """Whether a node is a function of PyTorch, or a method of tensors, that writes nothing."""
+    if node.op == "call_method":
+        return not writes_in_place(node)
+    if node.op != "call_function" or writes_in_place(node):
+        return False
+    owner = getattr(node.target, "__module__", None) or "torch"
+    return str(owner).partition(".")[0] in _OWNERS
+
+
+def _is_read_elsewhere(node: fx.Node) -> bool:
+    """Whether anything reads a value that is not itself made of constants, and none returns it."""
+    readers = list(node.users)
+    if any(reader.op == "output" for reader in readers):
+        return False
+    return any(not _may_compute(r) or not _is_made_of_constants(r) for r in readers)
+
+
+def _is_made_of_constants(node: fx.Node) -> bool:
+    """Whether no input of the model stands behind a node."""
+    pending, seen = [node], {node}
+    while pending:
+        current = pending.pop()
+        if current.op == "get_attr":
+            continue
+        if not _may_compute(current) or len(seen) > _MOST_NODES:
+            return False
+        fresh = [source for source in current.all_input_nodes if source not in seen]
+        seen.update(fresh)
+        pending += fresh
+    return True
+
+
+def _value_of(program: Program, node: fx.Node) -> tuple[Any, int]:
+    """Return a node's value, and how many elements it is made of.
+
+    Raises:
+        _NotConstantError: An input of the model, or a tensor the forward writes, stands behind it.
+        Exception: Whatever computing it raises.
+    """
+    if not node.all_input_nodes or not _is_made_of_constants(node):
+        raise _NotConstantError
+    values: dict[fx.Node, Any] = {}
+    elements = 0
+    for current in _in_order(node):
+        if current.op == "get_attr":
+            tensor = program.tensor(str(current.target))
+            if tensor is None or str(current.target) in program.written:
+                raise _NotConstantError
+            elements += tensor.numel()
+            values[current] = tensor
+            continue
+        if current in program.written_values:
+            raise _NotConstantError
+        args, kwargs = fx.node.map_arg((current.args, current.kwargs), values.__getitem__)
+        values[current] = _computed(current, args, kwargs)
+    return values[node], elements
+
+
+def _computed(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    function: Any = node.target
+    return function(*args, **kwargs)
+
+
+def _in_order(node: fx.Node) -> list[fx.Node]:
+    """Return what stands behind a node and itself, each after what it is made of."""
+    ordered: dict[fx.Node, None] = {}
+    pending = [(node, False)]
+    while pending:
+        current, is_done = pending.pop()
+        if is_done:
+            ordered[current] = None
+        elif current not in ordered:
+            pending.append((current, True))
+            pending += [(source, False) for source in current.all_input_nodes]
+    return list(ordered)
+
+
+def _erase_unread(program: Program, node: fx.Node) -> None:
+    """Remove a node that nothing reads, and those that only it read."""
+    for current in reversed(_in_order(node)):
+        if not current.users and current.op != "placeholder":
+            program.graph.erase_node(current)
