@@ -8,12 +8,14 @@ from bnfuse.passes.eliminate_identities import EliminateIdentities
 from bnfuse.passes.fold_affine import FoldAffine
 from bnfuse.passes.fold_constants import FoldConstants
 from bnfuse.passes.merge_branches import MergeBranches
+from bnfuse.passes.merge_chains import MergeChains
 
 PIPELINE: tuple[Pass, ...] = (
     EliminateIdentities(),  # first, so that a layer and its batch norm become neighbours
     FoldConstants(),  # then weights and affines that the forward computes are known
     FoldAffine(),  # before the merge, so that each branch is one convolution
     MergeBranches(),
+    MergeChains(),  # when no affine stands between two layers any more
     FoldAffine(),  # again, since a merged sum has fewer readers
 )
 """The passes in execution order."""

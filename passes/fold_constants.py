@@ -7,8 +7,8 @@
     x ── conv(w') ── y                  after
 
 Whatever is made of parameters and buffers alone is the same at every call: standardized weights,
-the scale and shift of a frozen batch norm, a hand-written ``gamma / sqrt(var + eps)``. It is computed
-as the forward computes it, in the same dtype, and kept.
+the scale and shift of a frozen batch norm, a hand-written ``gamma / sqrt(var + eps)``. It is
+computed as the forward computes it, in the same dtype, and kept.
 
 Declined, silently, where:
 

@@ -15,10 +15,10 @@ RepVGG, MobileOne, FastViT, RepViT, RepGhost, ACNet, diverse branch blocks.
 
 Declined, silently, since a sum of branches is no mistake:
 
-1. fewer than two branches read the same value, or none of them is a convolution;
+1. fewer than two branches read the same value, or none of them has tensors of its own;
 2. a branch has other readers, hooks, computed or written tensors, or another dtype;
 3. an in-place operation may write the value between its readers;
-4. the branches do not align, or pad otherwise than with zeros;
+4. the branches do not align, or pad in different modes;
 5. the merged kernel would multiply more than the branches do together.
 
 Source: Ding et al., 2021, https://arxiv.org/abs/2101.03697, section 3.3.
@@ -36,6 +36,7 @@ from torch import fx
 from bnfuse.affine import Affine, as_float64, round_once
 from bnfuse.affine.merge import Branch, are_aligned, merged_branches
 from bnfuse.graph import value_readers
+from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops import Call, Kind, read_call, write_weights
 from bnfuse.ops.geometry import branch_of, write_geometry
 from bnfuse.ops.odd import oddities
@@ -123,12 +124,13 @@ class MergeBranches:
     def rewrite(self, program: Program, match: Match) -> tuple[Applied, ...] | Declined:
         """Write the merged kernel and add up what is left."""
         main, node = match.main, match.top.node
-        weight = round_once(match.merged.weight, main.weight)
-        bias = round_once(match.merged.bias, main.weight)
+        weight, bias = _rounded(match)
         if weight is None or bias is None:
             return Declined(match.name, node.name, decline("overflow", match.name, main.name))
-        write_geometry(program, main, match.merged)
+        if main.kind is Kind.CONVOLUTION:
+            write_geometry(program, main, match.merged)
         into = write_weights(program, main, weight, bias)
+        _move_first(program, match)
         total = main.node
         with program.graph.inserting_before(node):
             for arm in match.others:
@@ -142,6 +144,20 @@ class MergeBranches:
         program.graph.erase_node(node)
         _erase_unread(program, [*match.merging, *match.others], keep=main.node)
         return (Applied(match.name, node.name, into), *applied)
+
+
+def _rounded(match: Match) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the new tensors of the main call in its dtype; a batch norm keeps its statistics.
+
+    ``γ r (x − μ) + β`` is ``s x + t`` for ``γ = s / r`` and ``β = t + s μ``.
+    """
+    main, merged = match.main, match.merged
+    if main.kind is Kind.CONVOLUTION:
+        return round_once(merged.weight, main.weight), round_once(merged.bias, main.weight)
+    mean, variance = (main.owned[name].tensor for name in ("running_mean", "running_var"))
+    scale = merged.weight.reshape(-1)
+    gamma = scale * torch.sqrt(as_float64(variance) + float(main.options["eps"]))
+    return round_once(gamma, mean), round_once(merged.bias + scale * as_float64(mean), mean)
 
 
 def _sum_at(program: Program, node: fx.Node) -> Call | None:
@@ -197,7 +213,11 @@ def _is_constant_norm(program: Program, call: Call) -> bool:
 def _mergeable(program: Program, arms: list[Arm]) -> tuple[Arm, ...] | None:
     """Return the arms over one value that become one convolution, or None."""
     main = max(arms, key=lambda arm: arm.branch.weight.numel() if arm.branch else 0)
-    if main.branch is None or main.call is None or main.source in program.written_values:
+    if main.source in program.written_values:
+        return None
+    if main.branch is None:
+        return _norms(arms)
+    if main.call is None:
         return None
     dtype = main.call.weight.dtype
     chosen = [main]
@@ -212,6 +232,22 @@ def _mergeable(program: Program, arms: list[Arm]) -> tuple[Arm, ...] | None:
         if merged_branches(trial).multiplications <= cost:
             chosen.append(as_branch)
     return tuple(chosen) if len(chosen) > 1 else None
+
+
+def _norms(arms: list[Arm]) -> tuple[Arm, ...] | None:
+    """Return batch norms of one value, and the value itself, whose sum is one batch norm."""
+    norms = [arm for arm in arms if arm.call is not None]
+    if not norms or len(arms) < 2:
+        return None
+    statistics = norms[0].call.owned["running_mean"].tensor if norms[0].call else None
+    if statistics is None:
+        return None
+    like = Branch.diagonal(torch.ones_like(statistics), torch.zeros_like(statistics), axes=1)
+    found = [_as_branch(arm, like, statistics.dtype) for arm in (norms[0], *arms)]
+    chosen = tuple(dict.fromkeys(arm for arm in found[1:] if arm is not None))
+    first = [arm for arm in chosen if arm.value is norms[0].value]
+    rest = [arm for arm in chosen if arm.value is not norms[0].value]
+    return (*first, *rest) if first and rest else None
 
 
 def _as_branch(arm: Arm, like: Branch, dtype: torch.dtype) -> Arm | None:
@@ -257,6 +293,23 @@ def _main(arms: tuple[Arm, ...]) -> Call:
 def _added(graph: fx.Graph, total: fx.Node, arm: Arm) -> fx.Node:
     target = operator.sub if arm.is_negative else operator.add
     return graph.call_function(target, (total, arm.value))
+
+
+def _move_first(program: Program, match: Match) -> None:
+    """Put the convolution where the first branch was, and let who asks for shapes ask it.
+
+    A branch has the shape of the sum, so a check of its rank may look at that instead.
+    """
+    values = {arm.value for arm in match.merging if arm.call is not None}
+    first = next(node for node in program.graph.nodes if node in values)
+    main = match.main.node
+    if first is not main:
+        for needed in (*(n for n in main.all_input_nodes if n.op == "get_attr"), main):
+            first.prepend(needed)
+    for value in values - {main}:
+        for reader in list(value.users):
+            if reads_metadata_only(reader, value):
+                reader.replace_input_with(value, main)
 
 
 def _erase_unread(program: Program, arms: list[Arm], keep: fx.Node) -> None:

@@ -9,7 +9,7 @@ from bnfuse.affine.absorb import (
     absorb_into_transposed,
     scale_transposed_inputs,
 )
-from bnfuse.affine.layout import joined, permuted, pieces, regroup, selected, unpermuted
+from bnfuse.affine.layout import embedded, joined, permuted, pieces, regroup, selected, unpermuted
 from bnfuse.affine.rounding import as_float64, round_once
 from bnfuse.affine.values import Affine
 
@@ -19,6 +19,7 @@ __all__ = [
     "absorb_into_rows",
     "absorb_into_transposed",
     "as_float64",
+    "embedded",
     "joined",
     "permuted",
     "pieces",

@@ -102,6 +102,19 @@ def _piece(affine: Affine, axis: int, start: int, size: int) -> Affine:
     return affine.map(lambda c: c.narrow(axis, start, size))
 
 
+def embedded(affine: Affine, axis: int, places: Tensor, size: int) -> Affine:
+    """Return the affine of a value of which ``x[places]`` along an axis has the given one.
+
+    Elsewhere on the axis it is ``s = 1, t = 0``.
+    """
+    shape = [size if a == axis else n for a, n in enumerate(affine.scale.shape)]
+    scale, shift = affine.scale.new_ones(shape), affine.shift.new_zeros(shape)
+    index = places.to(scale.device)
+    scale.index_copy_(axis, index, affine.scale.contiguous())
+    shift.index_copy_(axis, index, affine.shift.contiguous())
+    return type(affine)(scale, shift)
+
+
 def selected(affine: Affine, axis: int, index: int) -> Affine:
     """Return the affine of ``x.select(axis, index)``."""
     place = 0 if affine.is_constant_on(axis) else index

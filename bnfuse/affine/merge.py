@@ -7,7 +7,7 @@ their taps, so one kernel that holds every tap at its place does the work of all
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ class Branch:
         padding: For each spatial axis, on both sides.
         dilation: For each spatial axis.
         groups: The number of groups.
+        padding_mode: What stands at the padding.
     """
 
     weight: Tensor
@@ -41,6 +42,7 @@ class Branch:
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+    padding_mode: str = "zeros"
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -75,17 +77,18 @@ class Branch:
 
     def negated(self) -> Branch:
         """Return the branch for an arm that is subtracted."""
-        geometry = (self.stride, self.padding, self.dilation, self.groups)
-        return Branch(-self.weight, -self.bias, *geometry)
+        return replace(self, weight=-self.weight, bias=-self.bias)
 
 
 def are_aligned(branches: Sequence[Branch]) -> bool:
     """Whether the branches give outputs of equal sizes, position by position, for every input.
 
-    That is so where stride and channels agree and, on every axis, ``2 p - d (k - 1)`` does: then
+    That is so where stride, channels and the mode of padding agree and, on every axis,
     the smaller kernel sits in the middle of the larger.
     """
     first = branches[0]
+    if len({branch.padding_mode for branch in branches if any(branch.padding)}) > 1:
+        return False
     return all(
         branch.stride == first.stride
         and branch.channels == first.channels
@@ -103,8 +106,8 @@ def merged_branches(branches: Sequence[Branch]) -> Branch:
     """Return the sum of aligned branches as one convolution.
 
     With ``P`` the largest padding, tap ``j`` of a branch stands at ``P - p + d j`` in a kernel with
-    a dilation that is the greatest common divisor of all those places. Groups are merged to the greatest
-    common divisor of the branches' groups; a block-diagonal weight is the same convolution.
+    a dilation that is the greatest common divisor of all those places. Groups are merged to the
+    greatest common divisor of the branches' groups; a block-diagonal weight is the same.
 
     Source: Ding et al., 2021, https://arxiv.org/abs/2101.03697, section 3.3, for 3x3, 1x1 and
     identity; dilation and groups follow from the same sum.
@@ -136,7 +139,8 @@ def merged_branches(branches: Sequence[Branch]) -> Branch:
             mine, theirs = zip(*tap, strict=True)
             weight[(..., *theirs)] += own_weight[(..., *mine)]
     bias = torch.stack([branch.bias for branch in branches]).sum(0)
-    return Branch(weight, bias, branches[0].stride, padding, tuple(steps), groups)
+    mode = next((branch.padding_mode for branch in branches if any(branch.padding)), "zeros")
+    return Branch(weight, bias, branches[0].stride, padding, tuple(steps), groups, mode)
 
 
 def _axes(branches: Sequence[Branch]) -> range:
@@ -172,6 +176,8 @@ def chained(first: Branch, second: Branch) -> Branch | None:
     own has outputs beyond the input, which the second one's padding would stand for: declined.
     """
     if first.groups != 1 or second.groups != 1:
+        return None
+    if any(b.padding_mode != "zeros" and any(b.padding) for b in (first, second)):
         return None
     stride = tuple(a * b for a, b in zip(first.stride, second.stride, strict=True))
     inner = torch.einsum("om...,m->o", second.weight.flatten(2).sum(2), first.bias)

@@ -1,11 +1,12 @@
 """Weights that PyTorch computes before a layer runs: parametrizations, weight and spectral norm.
 
-In eval mode they are the same at every call as long as the tensors they are made of are. In the copy
-that is captured they are computed once and become plain weights, so that a fold can change them.
+In eval mode they are the same at every call as long as the tensors they are made of are. In the
+copy that is captured they are computed once and become plain weights, which a fold can change.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,10 +45,10 @@ def bake_weights(root: nn.Module, by_reference: frozenset[int] = frozenset()) ->
 
 def _without_parametrizations(module: Any) -> None:
     names = list(module.parametrizations)
-    values = {name: _steady(module, lambda name=name: getattr(module, name)) for name in names}
+    values = {name: _steady(module, partial(getattr, module, name)) for name in names}
     if any(value is None for value in values.values()):
         return
-    # The class made for parametrizations is shared with the module this is a copy of: left as it is.
+    # The class made for parametrizations is shared with the module this is a copy of.
     module.__class__ = type(module).__bases__[0]
     del module._modules["parametrizations"]
     for name in names:
@@ -62,7 +63,7 @@ def _without_norm_hooks(module: nn.Module) -> None:
     if not known or len(known) < len(hooks):
         return
     for key, hook in known.items():
-        value = _steady(module, lambda hook=hook: _by_hook(hook, module))
+        value = _steady(module, partial(_by_hook, hook, module))
         if value is None:
             return
         del hooks[key]

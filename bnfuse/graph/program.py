@@ -56,6 +56,7 @@ class Program:
     def refresh(self) -> None:
         """Forget what was found out about the graph's values, since the graph has changed."""
         self._shapes: Shapes | None = None
+        self._batched_shapes: Shapes | None = None
         self._written_values: WrittenValues | None = None
 
     @property
@@ -66,6 +67,15 @@ class Program:
 
             self._shapes = Shapes(self)
         return self._shapes
+
+    @property
+    def batched_shapes(self) -> Shapes:
+        """What follows as well where all convolutions are given batches, which is not proven."""
+        if self._batched_shapes is None:
+            from bnfuse.ops.shapes import Shapes  # likewise
+
+            self._batched_shapes = Shapes(self, batched=True)
+        return self._batched_shapes
 
     @property
     def written_values(self) -> WrittenValues:

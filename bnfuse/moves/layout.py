@@ -79,7 +79,7 @@ def _done(traveller: Traveller, call: Call, affine: Affine) -> Affine | None:
         return _without_axes(call, affine)
     if call.kind is Kind.PIXEL_SHUFFLE:
         return _shuffled(call, affine)
-    return None
+    return _flipped(call, affine) if call.kind is Kind.FLIP else _channels_mixed(call, affine)
 
 
 def _undone(traveller: Traveller, call: Call, affine: Affine) -> Affine | None:
@@ -93,7 +93,9 @@ def _undone(traveller: Traveller, call: Call, affine: Affine) -> Affine | None:
         return _with_axes(call, affine)
     if call.kind is Kind.PIXEL_SHUFFLE:
         return _unshuffled(call, affine)
-    return None
+    if call.kind is Kind.FLIP:
+        return _flipped(call, affine)
+    return _channels_mixed(call, affine, is_up=True)
 
 
 def _regrouped(traveller: Traveller, call: Call, affine: Affine, *, is_up: bool) -> Affine | None:
@@ -125,6 +127,26 @@ def _given_for_flatten(call: Call, affine: Affine, *, is_up: bool) -> tuple[Any,
         return None
     rank = affine.rank + (end - start if is_up else 0)
     return tuple(object() for _ in range(rank))
+
+
+def _flipped(call: Call, affine: Affine) -> Affine | None:
+    """A flip is its own inverse."""
+    dims = call.options["dims"]
+    is_plain = isinstance(dims, list | tuple) and all(isinstance(dim, int) for dim in dims)
+    return affine.map(lambda c: c.flip(*dims)) if is_plain else None
+
+
+def _channels_mixed(call: Call, affine: Affine, *, is_up: bool = False) -> Affine | None:
+    """``channel_shuffle`` reads ``(groups, c / groups)`` by columns; up, the other way round."""
+    groups = call.options["groups"]
+    if affine.rank < 3 or not isinstance(groups, int):
+        return None
+    if affine.is_constant_on(1):
+        return affine
+    channels = affine.scale.shape[1]
+    rows = channels // groups if is_up else groups
+    order = torch.arange(channels).view(rows, -1).t().flatten()
+    return affine.map(lambda c: c.index_select(1, order.to(c.device)))
 
 
 def _without_axes(call: Call, affine: Affine) -> Affine | None:

@@ -72,12 +72,14 @@ def find_plan(program: Program, origin: Origin) -> Plan | Decline:
     call = origin.call
     if obstacle := _obstacle(program, call):
         return obstacle
-    traveller = _traveller(program, call, origin.dtypes)
-    proven = traveller.shapes.rank(origin.value)
-    if proven is None and origin.has_tensor and call.name in program.other_axis:
+    proven = program.shapes.rank(origin.value)
+    is_other = call.name in program.other_axis
+    if proven is None and origin.has_tensor and is_other:
         return decline("other-axis", call.name, _producer_name(program, origin))
+    traveller = _traveller(program, call, origin.dtypes, batched=not is_other)
+    likely = traveller.shapes.rank(origin.value) if proven is None else proven
     obstacles: list[Decline] = []
-    for rank in _candidate_ranks(program, origin, proven):
+    for rank in _candidate_ranks(program, origin, likely):
         affine = _affine(traveller, origin, rank)
         if affine is None:
             continue
@@ -110,15 +112,15 @@ def _obstacle(program: Program, call: Call) -> Decline | None:
     return None
 
 
-def _candidate_ranks(program: Program, origin: Origin, proven: int | None) -> tuple[int, ...]:
+def _candidate_ranks(program: Program, origin: Origin, likely: int | None) -> tuple[int, ...]:
     """Return the ranks that the value may have, the likeliest first.
 
     Without a tensor there is one coefficient for all axes, and the rank does not matter.
     """
     if not origin.has_tensor:
         return (0,)
-    if proven is not None:
-        return (proven,)
+    if likely is not None:
+        return (likely,)
     producer = read_call(program, origin.value)
     first: tuple[int, ...] = ()
     if producer is not None and producer.kind.is_linear and producer.tensor("weight") is not None:
@@ -173,10 +175,10 @@ def _downward(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | De
 
 def _checked(traveller: Traveller, origin: Origin, affine: Affine, plan: Plan) -> Plan | None:
     """Return the plan with the ranks that need a guard alone, or None where one is wrong."""
-    ranks = traveller.shapes.ranks
+    ranks = traveller.program.shapes.ranks
     needed: list[tuple[fx.Node, int]] = []
     taken = [(origin.value, affine.rank)] if affine.rank else []
-    for value, rank in [*taken, *plan.ranks]:
+    for value, rank in [*taken, *plan.ranks, *_relied_on(traveller, plan)]:
         known = ranks.of(value)
         if known is not None and known != rank:
             return None
@@ -185,10 +187,20 @@ def _checked(traveller: Traveller, origin: Origin, affine: Affine, plan: Plan) -
     return Plan(plan.edits, needed, plan.passed)
 
 
+def _relied_on(traveller: Traveller, plan: Plan) -> list[tuple[fx.Node, int]]:
+    """Return the ranks of what a plan passes that are not proven but were taken into account."""
+    passed = [value for node in plan.passed for value in (node, *node.all_input_nodes)]
+    ranks = {value: traveller.shapes.rank(value) for value in passed}
+    return [(value, rank) for value, rank in ranks.items() if rank is not None]
+
+
 def _producer_name(program: Program, origin: Origin) -> str:
     producer = read_call(program, origin.value)
     return origin.value.name if producer is None else producer.name
 
 
-def _traveller(program: Program, call: Call, dtypes: frozenset[torch.dtype]) -> Traveller:
-    return Traveller(program, program.shapes, call.name, dtypes)
+def _traveller(
+    program: Program, call: Call, dtypes: frozenset[torch.dtype], *, batched: bool = False
+) -> Traveller:
+    shapes = program.batched_shapes if batched else program.shapes
+    return Traveller(program, shapes, call.name, dtypes)

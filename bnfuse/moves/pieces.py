@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
-from bnfuse.affine import Affine, joined, pieces, selected
+from bnfuse.affine import Affine, embedded, joined, pieces, selected
 from bnfuse.moves.step import Moved
 from bnfuse.ops.calls import read_call
 
@@ -88,6 +88,9 @@ def up_through_item(
 ) -> tuple[tuple[fx.Node, Affine], ...] | None:
     """A piece of a split takes its coefficients to its part of the whole; the rest stays."""
     index, split = call.options["index"], call.input
+    if isinstance(index, tuple):
+        unsliced = _unsliced(traveller, call, index, affine)
+        return None if unsliced is None else ((split, unsliced),)
     shapes = traveller.shapes.pieces(split)
     source = split.args[0] if split.args else None
     if shapes is None or not isinstance(index, int) or not isinstance(source, fx.Node):
@@ -103,6 +106,30 @@ def up_through_item(
     return ((source, joined(arms, axis, [int(str(shape[axis])) for shape in shapes])),)
 
 
+def _unsliced(
+    traveller: Traveller, call: Call, index: tuple[object, ...], affine: Affine
+) -> Affine | None:
+    """``x[:, 1:]`` takes its coefficients to its part of the whole; the rest stays."""
+    if not _are_plain_slices(index) or len(index) > affine.rank:
+        return None
+    for axis, part in enumerate(index):
+        if affine.is_constant_on(axis) or part == slice(None):
+            continue
+        shape = traveller.shapes.of(call.input)
+        size = shape[axis] if shape is not None and len(shape) == affine.rank else None
+        if not isinstance(size, int):
+            return None
+        affine = embedded(affine, axis, torch.arange(size)[part], size)  # type: ignore[index]  # a slice
+    return affine
+
+
+def _are_plain_slices(index: tuple[object, ...]) -> bool:
+    """Whether an index is made of slices with numbers only."""
+    slices = [part for part in index if isinstance(part, slice)]
+    ends = [end for part in slices for end in (part.start, part.stop, part.step)]
+    return len(slices) == len(index) and all(end is None or isinstance(end, int) for end in ends)
+
+
 def _split_axis(traveller: Traveller, split: fx.Node, source: fx.Node) -> int | None:
     call = read_call(traveller.program, split)
     rank = traveller.shapes.rank(source)
@@ -114,13 +141,7 @@ def _split_axis(traveller: Traveller, split: fx.Node, source: fx.Node) -> int | 
 def sliced(call: Call, affine: Affine) -> Affine | None:
     """``x[:, 1:]`` slices the coefficients alike where they are not the same all along the axis."""
     index = call.options["index"]
-    if not isinstance(index, tuple) or not all(isinstance(part, slice) for part in index):
-        return None
-    if any(
-        isinstance(end, fx.Node) for part in index for end in (part.start, part.stop, part.step)
-    ):
-        return None
-    if len(index) > affine.rank:
+    if not isinstance(index, tuple) or not _are_plain_slices(index) or len(index) > affine.rank:
         return None
     kept = tuple(
         slice(None) if affine.is_constant_on(axis) else part for axis, part in enumerate(index)

@@ -48,7 +48,7 @@ MOST_STEPS = 64
 _ARITHMETIC = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE, Kind.NEGATE)
 _LAYOUT = (
     Kind.CONCATENATION, Kind.SPLIT, Kind.ITEM, Kind.PERMUTATION, Kind.RESHAPE, Kind.MEAN,
-    Kind.PIXEL_SHUFFLE,
+    Kind.PIXEL_SHUFFLE, Kind.CHANNEL_SHUFFLE, Kind.FLIP,
 )  # fmt: skip
 _SAME = (
     Kind.COPY, Kind.RECTIFIER, Kind.AVERAGE_POOL, Kind.ADAPTIVE_AVERAGE, Kind.MAX_POOL,
@@ -117,7 +117,8 @@ class Search:
         ways = self._ways_up(call, affine)
         if isinstance(ways, Decline):
             return ways
-        via = call.input if call.kind is Kind.ITEM else call.node
+        is_piece = call.kind is Kind.ITEM and isinstance(call.options["index"], int)
+        via = call.input if is_piece else call.node
 
         def go(moved: Moved) -> Decline | None:
             return self._first(self.up(source, own, via) for source, own in moved.onward)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Constant
@@ -15,8 +15,6 @@ from bnfuse.ops.table_layout import LAYOUT
 from bnfuse.ops.table_values import VALUE_OPERATIONS
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bnfuse.graph.program import Program
 
 OPERATIONS = (*WEIGHTED, *VALUE_OPERATIONS, *LAYOUT)
@@ -111,6 +109,8 @@ def _read_module(program: Program, node: fx.Node) -> Call | None:
     if known is None or not isinstance(value, fx.Node):
         return None
     row = _BY_MODULE[known]
+    if known.__name__.startswith("Instance") and not isinstance(module.running_mean, Tensor):
+        return None  # it normalizes with its input's own statistics
     constants: dict[str, Constant | fx.Node | None] = {}
     for name in row.constants:
         tensor: Any = getattr(module, name, MISSING)

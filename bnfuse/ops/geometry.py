@@ -29,7 +29,7 @@ def branch_of(program: Program, call: Call) -> Branch | None:
         return None
     axes = weight.ndim - 2
     padding = _padding(call, weight)
-    if padding is None or (any(padding) and call.options["padding_mode"] != "zeros"):
+    if padding is None:
         return None
     shift = torch.zeros(weight.shape[0]) if bias is None else bias
     return Branch(
@@ -39,6 +39,7 @@ def branch_of(program: Program, call: Call) -> Branch | None:
         padding,
         _each(call.options["dilation"], axes),
         int(call.options["groups"]),
+        str(call.options["padding_mode"]),
     )
 
 

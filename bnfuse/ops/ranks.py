@@ -32,9 +32,11 @@ class Ranks:
 
     Args:
         program: The program; nodes added to its graph later are not known.
+        batched: Whether to take it that convolutions are given batches. What follows is not proven,
+            and whoever relies on it has to put a guard.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, batched: bool = False) -> None:
         self._parent: dict[fx.Node, tuple[fx.Node, int]] = {}
         self._known: dict[fx.Node, int] = {}
         calls = [(node, read_call(program, node)) for node in program.graph.nodes]
@@ -42,9 +44,18 @@ class Ranks:
             self._state(program, node)
             if call is not None and not call.hooked:
                 self._relate(call)
+        if batched:
+            for _, call in calls:
+                self._assume_batch(call)
         for _, call in calls:  # sums of values whose ranks are known by now
             if call is not None and call.kind in _BINARY:
                 self._relate_binary(call)
+
+    def _assume_batch(self, call: Call | None) -> None:
+        kinds = (Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION)
+        weight = None if call is None or call.kind not in kinds else call.tensor("weight")
+        if call is not None and isinstance(weight, torch.Tensor) and not call.hooked:
+            self._fix(call.node, weight.ndim)
 
     def of(self, node: fx.Node) -> int | None:
         """Return the rank of a value, or None where the graph does not fix it."""
@@ -109,7 +120,7 @@ class Ranks:
             rule(self, call)
             return
         self._link(call.node, call.input, 0)
-        if isinstance(call.options.get("dims"), tuple):
+        if call.kind is Kind.PERMUTATION and isinstance(call.options["dims"], tuple):
             self._fix(call.node, len(call.options["dims"]))
 
     def _relate_arms(self, call: Call) -> None:

@@ -7,6 +7,7 @@ unknown number are known to be equal.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
@@ -33,9 +34,21 @@ if TYPE_CHECKING:
 
 
 _SAME_SHAPE = frozenset(
-    {Kind.IDENTITY, Kind.DROPOUT, Kind.COPY, Kind.NEGATE, Kind.RECTIFIER, Kind.ACTIVATION}
+    {
+        Kind.IDENTITY,
+        Kind.DROPOUT,
+        Kind.COPY,
+        Kind.NEGATE,
+        Kind.RECTIFIER,
+        Kind.ACTIVATION,
+        Kind.FLIP,
+        Kind.CHANNEL_SHUFFLE,
+    }
 )
 _BINARY = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE)
+
+
+_INTEGER_ARITHMETIC = (operator.floordiv, operator.mul, operator.add, operator.sub)
 
 
 class Shapes:
@@ -43,10 +56,11 @@ class Shapes:
 
     Args:
         program: The program; nodes added to its graph later are not known.
+        batched: As in ``Ranks``.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.ranks = Ranks(program)
+    def __init__(self, program: Program, *, batched: bool = False) -> None:
+        self.ranks = Ranks(program, batched=batched)
         self._shapes: dict[fx.Node, Shape] = {}
         self._pieces: dict[fx.Node, tuple[Shape, ...]] = {}
         self._sizes: dict[fx.Node, Size | tuple[Size, ...]] = {}
@@ -142,7 +156,12 @@ class Shapes:
         )
 
     def _read_size(self, node: fx.Node) -> None:
-        """Take in ``value.shape`` and ``value.size(1)``."""
+        """Take in ``value.shape``, ``value.size(1)`` and arithmetic with what they are."""
+        if node.target in _INTEGER_ARITHMETIC:
+            numbers = self.resolved(node.args)
+            if numbers is not None and all(isinstance(number, int) for number in numbers):
+                self._sizes[node] = node.target(*numbers)
+            return
         if not node.args or not isinstance(node.args[0], fx.Node):
             return
         shape = self.of(node.args[0])

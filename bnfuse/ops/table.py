@@ -42,6 +42,8 @@ class Kind(enum.Enum):
     RESIZE = "resize"
     PADDING = "padding"
     PIXEL_SHUFFLE = "pixel shuffle"
+    CHANNEL_SHUFFLE = "channel shuffle"
+    FLIP = "flip"
     ACTIVATION = "activation"
 
     @property
@@ -139,7 +141,17 @@ WEIGHTED = (
     ),
     Operation(
         kind=Kind.BATCH_NORM,
-        modules=frozenset({nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm}),
+        modules=frozenset(
+            {
+                nn.BatchNorm1d,
+                nn.BatchNorm2d,
+                nn.BatchNorm3d,
+                nn.SyncBatchNorm,
+                nn.InstanceNorm1d,
+                nn.InstanceNorm2d,
+                nn.InstanceNorm3d,
+            }
+        ),
         functions={
             F.batch_norm: _F_BATCH_NORM_ARGUMENTS,
             torch.batch_norm: _TORCH_BATCH_NORM_ARGUMENTS,

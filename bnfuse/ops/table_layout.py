@@ -96,7 +96,17 @@ LAYOUT = (
     Operation(
         kind=Kind.RESIZE,
         modules=frozenset({nn.Upsample}),
-        functions={F.interpolate: ("input", "size", "scale_factor", "mode")},
+        functions={
+            F.interpolate: (
+                "input",
+                "size",
+                "scale_factor",
+                "mode",
+                "align_corners",
+                "recompute_scale_factor",
+                "antialias",
+            )
+        },
         options={"size": None, "scale_factor": None, "mode": "nearest"},
     ),
     Operation(
@@ -116,6 +126,20 @@ LAYOUT = (
             (F.pixel_shuffle, _ATEN.pixel_shuffle.default), ("input", "upscale_factor")
         ),
         options={"upscale_factor": 1},
+    ),
+    Operation(
+        kind=Kind.FLIP,
+        functions=dict.fromkeys((torch.flip, _ATEN.flip.default), ("input", "dims")),
+        methods={"flip": ("input", "*dims")},
+        options={"dims": None},
+    ),
+    Operation(
+        kind=Kind.CHANNEL_SHUFFLE,
+        modules=frozenset({nn.ChannelShuffle}),
+        functions=dict.fromkeys(
+            (F.channel_shuffle, _ATEN.channel_shuffle.default), ("input", "groups")
+        ),
+        options={"groups": 1},
     ),
     Operation(
         kind=Kind.COPY,

@@ -1,0 +1,162 @@
+"""Merge two consecutive linear operations into one, where that is exact and less work.
+
+::
+
+    x ── conv 1×1 (W1, b1) ── conv 1×1 (W2, b2) ── y        before
+    x ── conv 1×1 (W2 W1, W2 b1 + b2) ── y                  after
+
+Two linear layers, or two convolutions without groups of which one is pointwise, are one;
+``bnfuse.affine.merge`` has the algebra. It is done only where the one multiplies less than the two:
+512 → 2048 → 512 channels fall to an eighth, 512 → 64 → 512 would rise fourfold.
+
+Declined, silently, since two layers in a row are no mistake:
+
+1. the value between them has other readers, or hooks run there;
+2. their tensors are computed, written by the forward, or of different dtypes;
+3. a zero padding of the second would have to be the first one's bias;
+4. the product would multiply as much as the two, or more.
+
+Source: associativity of the matrix product; the padding condition is that of an affine before a
+zero-padded convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import nn
+
+from bnfuse.affine import as_float64, round_once
+from bnfuse.affine.merge import Branch, chained
+from bnfuse.graph import assume_rank, check_rank, value_readers
+from bnfuse.ops import Call, Kind, read_call, write_weights
+from bnfuse.ops.geometry import branch_of, write_geometry
+from bnfuse.ops.odd import oddities
+from bnfuse.passes.base import Applied, Declined
+from bnfuse.report import decline
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx
+
+    from bnfuse.graph import Program
+    from bnfuse.report import Decline
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """Two linear operations that become one.
+
+    Attributes:
+        first: The one that goes.
+        second: The one that does the work of both.
+        merged: What it becomes.
+    """
+
+    first: Call
+    second: Call
+    merged: Branch
+
+    @property
+    def name(self) -> str:
+        """The qualified name of the layer that goes."""
+        return self.first.name
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Both layers."""
+        return (self.first.name, self.second.name)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeChains:
+    """The pass; its algebra is in the description of this module."""
+
+    name: ClassVar[str] = "merge-chains"
+
+    def match(self, program: Program, node: fx.Node) -> Match | None:
+        """Return the two operations, of which the second is called at ``node``."""
+        second = read_call(program, node)
+        first = None if second is None else read_call(program, second.input)
+        if first is None or second is None or first.kind is not second.kind:
+            return None
+        if value_readers(first.node) != [node] or not _others_ask_rank(first.node, node):
+            return None
+        branches = _linear_pair(program, first, second)
+        if branches is None or first.weight.dtype is not second.weight.dtype:
+            return None
+        merged = chained(*branches)
+        if merged is None or not _is_less_work(*branches, merged):
+            return None
+        return Match(first, second, merged)
+
+    def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
+        """Return None: what does not merge is no match."""
+        return None
+
+    def rewrite(self, program: Program, match: Match) -> Applied | Declined:
+        """Write the product into the second operation, which then reads the first one's input."""
+        first, second, merged = match.first, match.second, match.merged
+        weight = round_once(merged.weight, second.weight)
+        bias = round_once(merged.bias, second.weight)
+        if weight is None or bias is None:
+            reason = decline("overflow", match.name, second.name)
+            return Declined(match.name, first.node.name, reason)
+        if second.kind is Kind.CONVOLUTION:
+            write_geometry(program, second, merged)
+        into = write_weights(program, second, weight.reshape(_shape(second, weight)), bias)
+        if second.is_module:
+            _write_channels(program.module(into), first)
+        first.node.replace_all_uses_with(first.input)
+        program.erase(first.node)
+        return Applied(match.name, first.node.name, into)
+
+
+def _others_ask_rank(value: fx.Node, reader: fx.Node) -> bool:
+    """Whether all but one reader of a value ask only for its rank, which its input has as well."""
+    return all(
+        user is reader
+        or user.target in (check_rank, assume_rank)
+        or (user.target is getattr and user.args[1:] == ("ndim",))
+        for user in value.users
+    )
+
+
+def _linear_pair(program: Program, first: Call, second: Call) -> tuple[Branch, Branch] | None:
+    """Return both operations as convolutions without groups; a linear layer has one position."""
+    if first.kind is Kind.CONVOLUTION:
+        one, other = branch_of(program, first), branch_of(program, second)
+        return None if one is None or other is None else (one, other)
+    if first.kind is not Kind.LINEAR:
+        return None
+    pair = _as_pointwise(program, first), _as_pointwise(program, second)
+    return None if pair[0] is None or pair[1] is None else (pair[0], pair[1])
+
+
+def _as_pointwise(program: Program, call: Call) -> Branch | None:
+    written = any(constant.path in program.written for constant in call.owned.values())
+    if call.hooked or call.computed or oddities(call) or written:
+        return None
+    weight, bias = as_float64(call.weight), call.tensor("bias")
+    shift = weight.new_zeros(weight.shape[0]) if bias is None else as_float64(bias)
+    return Branch(weight.unsqueeze(2), shift, (1,), (0,), (1,), 1)
+
+
+def _is_less_work(first: Branch, second: Branch, merged: Branch) -> bool:
+    """Whether the product multiplies less, for each output position of the second operation."""
+    before = first.weight.numel() * prod(second.stride) + second.weight.numel()
+    return merged.weight.numel() < before
+
+
+def _shape(call: Call, weight: Tensor) -> tuple[int, ...]:
+    """Return the shape of a weight as the operation keeps it."""
+    return tuple(weight.shape[:2]) if call.kind is Kind.LINEAR else tuple(weight.shape)
+
+
+def _write_channels(module: nn.Module, first: Call) -> None:
+    """Let the layer say how many channels it reads now."""
+    if isinstance(module, nn.Linear):
+        module.in_features = first.weight.shape[1]
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        module.in_channels = first.weight.shape[1]
