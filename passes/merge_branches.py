@@ -36,8 +36,9 @@ from torch import fx
 from bnfuse.affine import Affine, as_float64, round_once
 from bnfuse.affine.merge import Branch, are_aligned, merged_branches
 from bnfuse.graph import value_readers
-from bnfuse.graph.readers import reads_metadata_only
+from bnfuse.graph.readers import reads_metadata_only, writes_in_place
 from bnfuse.ops import Call, Kind, read_call, write_weights
+from bnfuse.ops.fresh import makes_new
 from bnfuse.ops.geometry import branch_of, write_geometry
 from bnfuse.ops.odd import oddities
 from bnfuse.passes.base import Applied, Declined
@@ -107,7 +108,7 @@ class MergeBranches:
         top = _sum_at(program, node)
         if top is None or _is_part_of_a_sum(program, node):
             return None
-        arms = _arms(program, top, is_negative=False)
+        arms = _arms(program, top)
         for source in dict.fromkeys(arm.source for arm in arms):
             merging = _mergeable(program, [arm for arm in arms if arm.source is source])
             if merging is not None:
@@ -165,9 +166,23 @@ def _sum_at(program: Program, node: fx.Node) -> Call | None:
     call = read_call(program, node)
     if call is None or call.kind not in (Kind.ADD, Kind.SUBTRACT):
         return None
+    if not _writes_nothing_else(program, node):
+        return None
     is_plain = len(call.operands) == 2 and call.options["alpha"] == 1
     are_values = all(isinstance(o, fx.Node) and o.op != "get_attr" for o in call.operands)
     return call if is_plain and are_values else None
+
+
+def _writes_nothing_else(program: Program, node: fx.Node) -> bool:
+    """Whether a sum writes into nothing that is read under another name: ``out += x``."""
+    while writes_in_place(node):
+        target = node.args[0] if node.args else None
+        if not isinstance(target, fx.Node) or len(value_readers(target)) > 1:
+            return False
+        if not writes_in_place(target):
+            return makes_new(program, target)
+        node = target
+    return True
 
 
 def _is_part_of_a_sum(program: Program, node: fx.Node) -> bool:
@@ -176,17 +191,24 @@ def _is_part_of_a_sum(program: Program, node: fx.Node) -> bool:
     return len(readers) == 1 and _sum_at(program, readers[0]) is not None
 
 
-def _arms(program: Program, top: Call, *, is_negative: bool) -> list[Arm]:
+def _arms(program: Program, top: Call) -> list[Arm]:
     """Return the terms of a sum, through the sums among them that nothing else reads."""
     found = []
-    for position, value in enumerate(top.operands):
-        sign = is_negative ^ (position == 1 and top.kind is Kind.SUBTRACT)
+    pending = _terms(top, is_negative=False)[::-1]  # a sum may have more terms than calls may nest
+    while pending:
+        value, is_negative = pending.pop()
         inner = _sum_at(program, value)
         if inner is not None and len(value_readers(value)) == 1:
-            found += _arms(program, inner, is_negative=sign)
+            pending += _terms(inner, is_negative=is_negative)[::-1]
         else:
-            found.append(_arm(program, value, is_negative=sign))
+            found.append(_arm(program, value, is_negative=is_negative))
     return found
+
+
+def _terms(total: Call, *, is_negative: bool) -> list[tuple[fx.Node, bool]]:
+    """Return the operands of a sum with their signs."""
+    first, second = total.operands
+    return [(first, is_negative), (second, is_negative ^ (total.kind is Kind.SUBTRACT))]
 
 
 def _arm(program: Program, value: fx.Node, *, is_negative: bool) -> Arm:

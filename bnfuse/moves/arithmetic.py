@@ -25,6 +25,7 @@ import torch
 from torch import fx
 
 from bnfuse.affine import Affine, as_float64
+from bnfuse.graph.readers import writes_in_place
 from bnfuse.moves.step import Moved
 from bnfuse.ops.table import Kind
 
@@ -60,7 +61,7 @@ def affine_of_arithmetic(traveller: Traveller, call: Call, rank: int) -> Affine 
     if found is None or call.options.get("rounding_mode") is not None:
         return None
     position, constant = found
-    if constant.ndim > rank or float(call.options.get("alpha", 1)) != 1:
+    if constant.ndim > rank or call.options.get("alpha", 1) != 1:
         return None
     if constant.ndim:
         constant = constant.reshape(*[1] * (rank - constant.ndim), *constant.shape)
@@ -101,8 +102,12 @@ def up_through_arithmetic(
         return traveller.decline(
             "no-linear-producer", f"{call.name}, a {call.kind.value} of two values"
         )
-    arms = values if call.kind is Kind.MULTIPLY else [one]
-    return tuple(Moved(((arm, affine),), ranks=((arm, affine.rank),)) for arm in arms)
+    # Written in place, the first factor is the result, and may be read as such under its own name.
+    is_free = call.kind is Kind.MULTIPLY and not writes_in_place(call.node)
+    arms = values if is_free else [one]
+    return tuple(
+        Moved(((arm, affine),), ranks=((arm, affine.rank),) if affine.rank else ()) for arm in arms
+    )
 
 
 def _up_through_constant(
@@ -143,5 +148,5 @@ def down_through_arithmetic(
 
 def _are_two_values(call: Call, values: list[fx.Node]) -> bool:
     """Whether a call combines two different values and nothing else."""
-    is_plain = float(call.options.get("alpha", 1)) == 1 and not call.options.get("rounding_mode")
+    is_plain = call.options.get("alpha", 1) == 1 and not call.options.get("rounding_mode")
     return is_plain and len(values) == 2 and values[0] is not values[1]

@@ -17,7 +17,7 @@ from bnfuse.moves.pieces import (
 )
 from bnfuse.moves.step import Moved
 from bnfuse.ops.regroup import groups_of
-from bnfuse.ops.shape_rules import permutation_of
+from bnfuse.ops.shape_rules import axes_of, permutation_of
 from bnfuse.ops.shapes import reshape_target
 from bnfuse.ops.table import Kind
 
@@ -163,11 +163,11 @@ def _without_axes(call: Call, affine: Affine) -> Affine | None:
 def _with_axes(call: Call, affine: Affine) -> Affine | None:
     """The axes that a mean took away come back, with one coefficient for all along them."""
     dims = call.options["dim"]
-    dims = (dims,) if isinstance(dims, int) else dims
-    if not isinstance(dims, list | tuple) or not dims or call.options["dtype"] is not None:
+    count = len(dims) if isinstance(dims, list | tuple) else 1
+    rank = affine.rank if call.options["keepdim"] else affine.rank + count
+    axes = _mean_axes(call, rank)
+    if axes is None:
         return None
-    rank = affine.rank if call.options["keepdim"] else affine.rank + len(dims)
-    axes = {dim % rank for dim in dims}
     if call.options["keepdim"]:
         return affine if all(affine.is_constant_on(axis) for axis in axes) else None
     sizes = iter(affine.scale.shape)
@@ -175,12 +175,8 @@ def _with_axes(call: Call, affine: Affine) -> Affine | None:
     return affine.map(lambda c: c.reshape(shape))
 
 
-def _mean_axes(call: Call, rank: int) -> set[int] | None:
-    dims = call.options["dim"]
-    dims = (dims,) if isinstance(dims, int) else dims
-    if not isinstance(dims, list | tuple) or not dims or call.options["dtype"] is not None:
-        return None
-    return {dim % rank for dim in dims}
+def _mean_axes(call: Call, rank: int) -> tuple[int, ...] | None:
+    return None if call.options["dtype"] is not None else axes_of(call.options["dim"], rank)
 
 
 def _shuffled(call: Call, affine: Affine) -> Affine | None:

@@ -10,7 +10,7 @@ from torch import fx
 
 from bnfuse.affine import Affine
 from bnfuse.moves.arithmetic import affine_of_arithmetic, constant_operand
-from bnfuse.moves.dtypes import is_surely_floating
+from bnfuse.moves.dtypes import keeps_dtype
 from bnfuse.moves.search import Plan, Search
 from bnfuse.moves.step import Traveller
 from bnfuse.ops.calls import Call, read_call
@@ -121,6 +121,8 @@ def _candidate_ranks(program: Program, origin: Origin, likely: int | None) -> tu
         return (0,)
     if likely is not None:
         return (likely,)
+    if origin.call.kind is not Kind.BATCH_NORM:
+        return ()
     producer = read_call(program, origin.value)
     first: tuple[int, ...] = ()
     if producer is not None and producer.kind.is_linear and producer.tensor("weight") is not None:
@@ -163,14 +165,28 @@ def _downward(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | De
     written = traveller.program.written_values
     if origin.value in written or origin.call.node in written:
         return traveller.decline("written-value")
-    if not is_surely_floating(traveller, origin):
-        return traveller.decline("no-linear-reader", "values that may be integers")
+    if not keeps_dtype(traveller, origin):
+        return traveller.decline("no-linear-reader", "values that may have another dtype")
+    if not _keeps_shape(traveller, origin, affine):
+        return traveller.decline("no-linear-reader", "values that may have another shape")
     search = Search(traveller)
     obstacle = search.down(origin.call.node, affine)
     if obstacle is not None:
         return obstacle
     plan = _checked(traveller, origin, affine, search.plan)
     return plan or traveller.decline("other-axis", origin.call.name)
+
+
+def _keeps_shape(traveller: Traveller, origin: Origin, affine: Affine) -> bool:
+    """Whether what an affine is applied to has the shape of its result: a constant may grow it."""
+    if origin.call.kind is Kind.BATCH_NORM:
+        return True
+    wide = [axis for axis in range(affine.rank) if not affine.is_constant_on(axis)]
+    shape = traveller.shapes.of(origin.value)
+    return not wide or (
+        shape is not None
+        and all(shape[axis - affine.rank] == affine.scale.shape[axis] for axis in wide)
+    )
 
 
 def _checked(traveller: Traveller, origin: Origin, affine: Affine, plan: Plan) -> Plan | None:
@@ -182,6 +198,8 @@ def _checked(traveller: Traveller, origin: Origin, affine: Affine, plan: Plan) -
         known = ranks.of(value)
         if known is not None and known != rank:
             return None
+        if known is None and not traveller.is_norm and traveller.shapes.rank(value) != rank:
+            return None  # arithmetic takes any rank: no guard but the one for a convolution's batch
         if known is None and not any(ranks.related(value, other) for other, _ in needed):
             needed.append((value, rank))
     return Plan(plan.edits, needed, plan.passed)
@@ -203,4 +221,4 @@ def _traveller(
     program: Program, call: Call, dtypes: frozenset[torch.dtype], *, batched: bool = False
 ) -> Traveller:
     shapes = program.batched_shapes if batched else program.shapes
-    return Traveller(program, shapes, call.name, dtypes)
+    return Traveller(program, shapes, call.name, dtypes, call.kind is Kind.BATCH_NORM)

@@ -15,6 +15,7 @@ from torch import fx
 from bnfuse.affine import Affine, embedded, joined, pieces, selected
 from bnfuse.moves.step import Moved
 from bnfuse.ops.calls import read_call
+from bnfuse.ops.shape_rules import axis_of
 
 if TYPE_CHECKING:
     from bnfuse.moves.step import Traveller
@@ -26,10 +27,9 @@ def up_through_concatenation(
 ) -> tuple[tuple[fx.Node, Affine], ...] | None:
     """Each arm takes its piece; arms without coefficients of their own take ``s = 1, t = 0``."""
     arms = [operand for operand in call.operands if isinstance(operand, fx.Node)]
-    axis = call.options["dim"]
-    if len(set(arms)) < len(call.operands) or not isinstance(axis, int):
+    axis = axis_of(call.options["dim"], affine.rank)
+    if len(set(arms)) < len(call.operands) or axis is None:
         return None
-    axis %= affine.rank
     if affine.is_constant_on(axis):
         return tuple((arm, affine) for arm in arms)
     sizes = _arm_sizes(traveller, arms, axis, affine.rank)
@@ -43,11 +43,10 @@ def down_through_concatenation(
 ) -> Affine | None:
     """The other arms take ``s = 1, t = 0``."""
     arms = [operand for operand in call.operands if isinstance(operand, fx.Node)]
-    axis = call.options["dim"]
+    axis = axis_of(call.options["dim"], affine.rank)
     is_once = arms.count(value) == 1 and len(arms) == len(call.operands)
-    if not is_once or not isinstance(axis, int) or not affine.rank:
+    if not is_once or axis is None:
         return None
-    axis %= affine.rank
     sizes = _arm_sizes(traveller, arms, axis, affine.rank)
     if sizes is None:
         return None
@@ -73,9 +72,9 @@ def down_through_split(
     if affine.rank == 0:
         return (Moved(tuple((reader, affine) for reader in readers)),)
     shapes = traveller.shapes.pieces(call.node)
-    if shapes is None:
+    axis = axis_of(call.options["dim"], affine.rank)
+    if shapes is None or axis is None:
         return None
-    axis = call.options["dim"] % affine.rank
     if len(shapes[0]) < affine.rank:  # unbind
         parts = [selected(affine, axis, index) for index in range(len(shapes))]
     else:
@@ -95,6 +94,8 @@ def up_through_item(
     source = split.args[0] if split.args else None
     if shapes is None or not isinstance(index, int) or not isinstance(source, fx.Node):
         return None
+    if not _is_read_once(call.node, split, len(shapes)):
+        return None
     axis = _split_axis(traveller, split, source)
     if axis is None or affine.rank != len(shapes[0]) or affine.rank == 0:
         return None
@@ -104,6 +105,17 @@ def up_through_item(
     none = Affine.of(torch.ones([1] * affine.rank), 0.0).map(lambda c: c.to(affine.scale.device))
     arms = [affine if count == index % len(shapes) else none for count in range(len(shapes))]
     return ((source, joined(arms, axis, [int(str(shape[axis])) for shape in shapes])),)
+
+
+def _is_read_once(piece: fx.Node, split: fx.Node, count: int) -> bool:
+    """Whether nothing but a node reads its piece of a split: no second reader of the same piece."""
+    others = [reader for reader in split.users if reader is not piece]
+    return all(
+        other.target is operator.getitem
+        and isinstance(other.args[1], int)
+        and (other.args[1] - piece.args[1]) % count  # type: ignore[operator]  # an int as well
+        for other in others
+    )
 
 
 def _unsliced(
@@ -133,9 +145,7 @@ def _are_plain_slices(index: tuple[object, ...]) -> bool:
 def _split_axis(traveller: Traveller, split: fx.Node, source: fx.Node) -> int | None:
     call = read_call(traveller.program, split)
     rank = traveller.shapes.rank(source)
-    if call is None or rank is None or not isinstance(call.options["dim"], int):
-        return None
-    return int(call.options["dim"]) % rank
+    return None if call is None or rank is None else axis_of(call.options["dim"], rank)
 
 
 def sliced(call: Call, affine: Affine) -> Affine | None:

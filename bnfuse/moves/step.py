@@ -57,12 +57,14 @@ class Traveller:
         shapes: What is proven about its values.
         name: The qualified name of the layer the affine comes from.
         dtypes: The dtypes of the tensors it comes from; none where they are plain numbers.
+        is_norm: Whether it is a batch norm, which returns the dtype it is given, whatever its own.
     """
 
     program: Program
     shapes: Shapes
     name: str
     dtypes: frozenset[dtype]
+    is_norm: bool = True
 
     def decline(self, code: str, facts: str = "") -> Decline:
         """Return why the affine cannot go on."""

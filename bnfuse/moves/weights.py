@@ -158,7 +158,8 @@ def _obstacle(traveller: Traveller, call: Call) -> Decline | None:
         weight.dtype if weight is not None else statistics.dtype if statistics is not None else None
     )
     read = traveller.dtypes
-    if made in _FOLDABLE and (read <= {made} or (made in _HALVES and read == {torch.float32})):
+    is_mixed_norm = traveller.is_norm and made in _HALVES and read == {torch.float32}
+    if made in _FOLDABLE and (read <= {made} or is_mixed_norm):
         return None
     facts = f"{made} and {', '.join(sorted(map(str, read)))}"
     return traveller.decline("mixed-dtype", facts)

@@ -25,7 +25,8 @@ _NEW = frozenset(
     }
 )  # fmt: skip
 
-
+# Whose layers write nothing unless told inplace=True; those of the second check inputs.
+_READING = ("torch.nn.", "torch.export._unlift")
 # Whose functions write nothing, unless their name says so.
 _TRUSTED = frozenset({"torch", "_operator", "builtins", "math", "bnfuse", "torchvision"})
 
@@ -53,7 +54,7 @@ def may_write(program: Program, node: fx.Node) -> bool:
         return True
     if node.op == "call_module":
         module = program.module(str(node.target))
-        return is_hooked(module) or not type(module).__module__.startswith("torch.nn.")
+        return is_hooked(module) or not type(module).__module__.startswith(_READING)
     if node.op != "call_function" or isinstance(node.target, torch._ops.OpOverload):
         return False
     owner = str(getattr(node.target, "__module__", None) or "torch")

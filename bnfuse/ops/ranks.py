@@ -162,7 +162,7 @@ class Ranks:
     def _relate_reshape(self, call: Call) -> None:
         given = call.options
         if "shape" in given:
-            if isinstance(given["shape"], list | tuple):
+            if _is_list_of_sizes(given["shape"]):
                 self._fix(call.node, len(given["shape"]))
         elif "like" in given:
             if isinstance(given["like"], fx.Node):
@@ -174,10 +174,17 @@ class Ranks:
 
     def _relate_flatten(self, call: Call) -> None:
         start, end = call.options["start_dim"], call.options["end_dim"]
+        if not isinstance(start, int) or not isinstance(end, int):
+            return
         if start >= 0 and end == -1:
             self._fix(call.node, start + 1)
         elif 0 <= start <= end:
             self._link(call.node, call.input, start - end)
+
+
+def _is_list_of_sizes(shape: Any) -> bool:
+    """Whether a shape is given axis by axis; a single value may be a whole shape, or a dtype."""
+    return isinstance(shape, list | tuple) and (len(shape) != 1 or isinstance(shape[0], int))
 
 
 def _is_split(node: fx.Node) -> bool:

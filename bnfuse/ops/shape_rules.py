@@ -34,6 +34,26 @@ def unknown_shape(node: fx.Node, rank: int) -> Shape:
     return tuple(Unknown(node, axis) for axis in range(rank))
 
 
+def axis_of(dim: Any, rank: int) -> int | None:
+    """Return an axis counted from the front, or None where the graph computes it or it is none.
+
+    >>> axis_of(-1, 4), axis_of(4, 4)
+    (3, None)
+    """
+    return dim % rank if isinstance(dim, int) and -rank <= dim < rank else None
+
+
+def axes_of(dims: Any, rank: int) -> tuple[int, ...] | None:
+    """Return one axis or several counted from the front, or None where there is not one at least.
+
+    >>> axes_of([-1, 0], 3)
+    (2, 0)
+    """
+    given = dims if isinstance(dims, list | tuple) else (dims,)
+    found = [axis for dim in given if (axis := axis_of(dim, rank)) is not None]
+    return tuple(found) if found and len(found) == len(given) else None
+
+
 def product_of(sizes: Sequence[Size]) -> Size | None:
     """Return the product of sizes where at most one is unknown and the others are 1."""
     unknown = [size for size in sizes if not isinstance(size, int)]
@@ -61,9 +81,9 @@ def split_shapes(call: Call, given: Shape) -> tuple[Shape, ...] | None:
 
     ``chunk`` of 6 into 4 gives 3 pieces of 2: each has the size rounded up.
     """
-    axis = call.options["dim"] % len(given)
-    size = given[axis]
-    if not isinstance(size, int) or size == 0:
+    axis = axis_of(call.options["dim"], len(given))
+    size = None if axis is None else given[axis]
+    if axis is None or not isinstance(size, int) or size == 0:
         return None
     if call.options["chunks"] is None and call.options["split_size"] is None:
         return tuple((*given[:axis], *given[axis + 1 :]) for _ in range(size))
@@ -125,11 +145,9 @@ def _resized(call: Call, given: Shape) -> Shape | None:
 
 
 def _mean(call: Call, given: Shape) -> Shape | None:
-    dims = call.options["dim"]
-    dims = (dims,) if isinstance(dims, int) else dims
-    if not isinstance(dims, list | tuple) or not dims:
+    gone = axes_of(call.options["dim"], len(given))
+    if gone is None:
         return None
-    gone = {dim % len(given) for dim in dims}
     if call.options["keepdim"]:
         return tuple(1 if axis in gone else size for axis, size in enumerate(given))
     return tuple(size for axis, size in enumerate(given) if axis not in gone)
@@ -139,14 +157,13 @@ def permutation_of(call: Call, rank: int) -> tuple[int, ...] | None:
     """Return which axis of the input each axis of a permutation's result is."""
     dims, one, other = (call.options[name] for name in ("dims", "dim0", "dim1"))
     if isinstance(dims, list | tuple) and len(dims) == rank:
-        return tuple(dim % rank for dim in dims)
-    if isinstance(one, int) and isinstance(other, int) and -rank <= min(one, other):
-        if max(one, other) >= rank:
-            return None
-        order = list(range(rank))
-        order[one], order[other] = order[other], order[one]
-        return tuple(order)
-    return None
+        return axes_of(dims, rank)
+    swapped = axes_of((one, other), rank)
+    if swapped is None:
+        return None
+    order = list(range(rank))
+    order[swapped[0]], order[swapped[1]] = swapped[1], swapped[0]
+    return tuple(order)
 
 
 def _permuted(call: Call, given: Shape) -> Shape | None:

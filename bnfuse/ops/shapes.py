@@ -20,6 +20,7 @@ from bnfuse.ops.shape_rules import (
     Shape,
     Size,
     Unknown,
+    axis_of,
     broadcast_size,
     product_of,
     split_shapes,
@@ -127,16 +128,16 @@ class Shapes:
         if pieces is not None and isinstance(index, int) and -len(pieces) <= index < len(pieces):
             return pieces[index]
         sizes = self._sizes.get(call.input)
-        if isinstance(sizes, tuple) and isinstance(index, int | slice):
+        if isinstance(sizes, tuple) and _is_within(index, len(sizes)):
             self._sizes[call.node] = sizes[index]
         return None
 
     def _concatenation(self, call: Call) -> Shape | None:
         arms = [self.of(arm) if isinstance(arm, fx.Node) else None for arm in call.operands]
         first = arms[0]
-        if first is None or not isinstance(call.options["dim"], int):
+        axis = None if first is None else axis_of(call.options["dim"], len(first))
+        if first is None or axis is None:
             return None
-        axis = call.options["dim"] % len(first)
         sizes = [arm[axis] if arm is not None and len(arm) == len(first) else None for arm in arms]
         numbers = [size for size in sizes if isinstance(size, int)]
         whole = sum(numbers) if len(numbers) == len(sizes) else Unknown(call.node, axis)
@@ -159,8 +160,9 @@ class Shapes:
         """Take in ``value.shape``, ``value.size(1)`` and arithmetic with what they are."""
         if node.target in _INTEGER_ARITHMETIC:
             numbers = self.resolved(node.args)
-            if numbers is not None and all(isinstance(number, int) for number in numbers):
-                self._sizes[node] = node.target(*numbers)
+            if numbers is not None and all(isinstance(n, int) for n in numbers):
+                is_undefined = node.target is operator.floordiv and numbers[1] == 0
+                self._sizes.update({} if is_undefined else {node: node.target(*numbers)})
             return
         if not node.args or not isinstance(node.args[0], fx.Node):
             return
@@ -169,13 +171,13 @@ class Shapes:
             return
         is_size = node.op == "call_method" and node.target == "size"
         if (node.target is getattr and node.args[1] == "shape") or (
-            is_size and len(node.args) == 1
+            is_size and len(node.args) == 1 and not node.kwargs
         ):
             self._sizes[node] = shape
-        elif (is_size and isinstance(node.args[1], int)) or (
-            str(node.target) == "aten.sym_size.int" and isinstance(node.args[1], int)
-        ):
-            self._sizes[node] = shape[node.args[1]]
+        elif is_size or str(node.target) == "aten.sym_size.int":
+            axis = axis_of((*node.args[1:], node.kwargs.get("dim"))[0], len(shape))
+            if axis is not None:
+                self._sizes[node] = shape[axis]
 
     def _reshaped(self, call: Call, given: Shape) -> Shape | None:
         target = reshape_target(self, call, given)
@@ -186,6 +188,14 @@ class Shapes:
                 Unknown(call.node, axis) if size == -1 else size for axis, size in enumerate(target)
             )
         )
+
+
+def _is_within(index: Any, count: int) -> bool:
+    """Whether an index of a tuple with so many elements is a number or a slice with numbers."""
+    if isinstance(index, slice):
+        ends = (index.start, index.stop, index.step)
+        return all(end is None or isinstance(end, int) for end in ends)
+    return axis_of(index, count) is not None
 
 
 _OF_SEVERAL: dict[Kind, Callable[[Shapes, Call], Shape | None]] = {
@@ -201,17 +211,18 @@ def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
     """Return the shape a call asks for, -1 worked out where it can be, else left."""
     options, rank = call.options, len(given)
     if "new_dim" in options:
-        axis = options["new_dim"] % (rank + 1)
-        return (*given[:axis], 1, *given[axis:])
+        axis = axis_of(options["new_dim"], rank + 1)
+        return None if axis is None else (*given[:axis], 1, *given[axis:])
     if "old_dim" in options:
-        axis = options["old_dim"]
-        if not isinstance(axis, int) or given[axis % rank] != 1:
-            return None
-        return (*given[: axis % rank], *given[axis % rank + 1 :])
+        axis = axis_of(options["old_dim"], rank)
+        is_single = axis is not None and given[axis] == 1
+        return (*given[:axis], *given[axis + 1 :]) if axis is not None and is_single else None
     if "like" in options:
         return shapes.of(options["like"]) if isinstance(options["like"], fx.Node) else None
     if "start_dim" in options:
-        start, end = options["start_dim"] % rank, options["end_dim"] % rank
+        start, end = (axis_of(options[name], rank) for name in ("start_dim", "end_dim"))
+        if start is None or end is None:
+            return None
         sizes = given[start : end + 1]
         whole = product_of(sizes)
         return (*given[:start], -1 if whole is None else whole, *given[end + 1 :])
