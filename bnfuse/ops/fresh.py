@@ -25,8 +25,8 @@ _NEW = frozenset(
     }
 )  # fmt: skip
 
-# Whose layers write nothing unless told inplace=True; those of the second check inputs.
-_READING = ("torch.nn.", "torch.export._unlift")
+# The layer in an exported program that compares its inputs with the example's.
+_INPUT_CHECKS = "torch.export._unlift"
 # Whose functions write nothing, unless their name says so.
 _TRUSTED = frozenset({"torch", "_operator", "builtins", "math", "bnfuse", "torchvision"})
 
@@ -54,11 +54,12 @@ def may_write(program: Program, node: fx.Node) -> bool:
         return True
     if node.op == "call_module":
         module = program.module(str(node.target))
-        return is_hooked(module) or not type(module).__module__.startswith(_READING)
+        owner = type(module).__module__
+        return owner != _INPUT_CHECKS and (is_hooked(module) or not owner.startswith("torch.nn."))
     if node.op != "call_function" or isinstance(node.target, torch._ops.OpOverload):
         return False
-    owner = str(getattr(node.target, "__module__", None) or "torch")
-    return owner.partition(".")[0] not in _TRUSTED
+    origin = str(getattr(node.target, "__module__", None) or "torch")
+    return origin.partition(".")[0] not in _TRUSTED
 
 
 def _is_in_place_layer(program: Program, node: fx.Node) -> bool:

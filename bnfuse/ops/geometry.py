@@ -65,6 +65,8 @@ def write_geometry(program: Program, call: Call, branch: Branch) -> None:
     """Give a call site the stride, padding, dilation and groups of a branch."""
     if not call.is_module:
         names = argument_names(call.node)
+        if isinstance(call.node.target, torch._ops.OpOverload):  # another one takes padding="same"
+            call.node.target = call.node.target.overloadpacket.default
         for name in _GEOMETRY:
             value = getattr(branch, name)
             position = names.index(name)
