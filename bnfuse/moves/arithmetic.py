@@ -89,7 +89,7 @@ def up_through_arithmetic(
         return traveller.decline("no-linear-producer", f"{call.name}, {call.kind.value}")
     one, other = values
     scale = affine.without_shift()
-    ranks = tuple((value, affine.rank) for value in values) if affine.rank else ()
+    ranks = tuple((value, affine.rank) for value in values) if affine.is_placed else ()
     if call.kind is Kind.ADD:
         return (
             Moved(((one, affine), (other, scale)), ranks=ranks),
@@ -102,7 +102,10 @@ def up_through_arithmetic(
             "no-linear-producer", f"{call.name}, a {call.kind.value} of two values"
         )
     arms = values if call.kind is Kind.MULTIPLY else [one]
-    return tuple(Moved(((arm, affine),), ranks=((arm, affine.rank),)) for arm in arms)
+    return tuple(
+        Moved(((arm, affine),), ranks=((arm, affine.rank),) if affine.is_placed else ())
+        for arm in arms
+    )
 
 
 def _up_through_constant(
@@ -129,7 +132,7 @@ def down_through_arithmetic(
         return (Moved(((call.node, Affine.of(affine.scale.expand(shift.shape), shift)),)),)
     if not _are_two_values(call, values):
         return traveller.decline("no-linear-reader", f"{call.name}, {call.kind.value}")
-    ranks = ((call.node, affine.rank),) if affine.rank else ()
+    ranks = ((call.node, affine.rank),) if affine.is_placed else ()
     if call.kind in (Kind.ADD, Kind.SUBTRACT):
         if affine.has_scale:
             return traveller.decline("no-linear-reader", f"a {call.kind.value} in {call.name}")
