@@ -59,18 +59,56 @@ class TreeRewriter:
     outcomes: dict[str, Settled] = field(default_factory=dict)
     _candidates: list[_Candidate] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
+    _traceable: dict[int, bool] = field(default_factory=dict)
+    _opaque_below: dict[int, frozenset[str]] = field(default_factory=dict)
 
     def whole(self) -> nn.Module:
         """Return the optimized model: a graph of the whole, or the model with graphs inside."""
         root = self.root
         if part_forward(root):
             return root
-        captured = capture(root, self.by_reference)
+        captured = self._captured(root)
         if isinstance(captured, Capture) and captured.assumptions.hold_always:
             return self._graph(captured, "")
         self._part(root, "", captured)
         self._by_example()
         return root
+
+    def _captured(self, module: nn.Module) -> Capture | str:
+        """Capture a module, the parts inside that no trace can follow as one call each."""
+        captured = capture(module, self.by_reference)
+        if isinstance(captured, str) and (opaque := self._untraceable(module)):
+            around = capture(module, self.by_reference, opaque)
+            return captured if isinstance(around, str) else around
+        return captured
+
+    def _untraceable(self, module: nn.Module) -> frozenset[str]:
+        """Return the paths of the smallest modules inside whose own forward no trace can follow."""
+        if id(module) in self._opaque_below:
+            return self._opaque_below[id(module)]
+        found: set[str] = set()
+        for name, child in module.named_children():
+            if _is_torch_leaf(child) or part_forward(child) or id(child) in self.by_reference:
+                continue
+            is_container = type(child).forward is nn.Module.forward  # it has none
+            if not is_container and self._is_traceable(child):
+                continue
+            inner = self._untraceable(child)
+            is_inside = inner and (
+                is_container or isinstance(capture(child, self.by_reference, inner), Capture)
+            )
+            if is_inside:
+                found |= {f"{name}.{path}" for path in inner}
+            elif not is_container:
+                found.add(name)
+        self._opaque_below[id(module)] = frozenset(found)
+        return frozenset(found)
+
+    def _is_traceable(self, module: nn.Module) -> bool:
+        if id(module) not in self._traceable:
+            captured = capture(module, self.by_reference)
+            self._traceable[id(module)] = isinstance(captured, Capture)
+        return self._traceable[id(module)]
 
     def _part(self, module: nn.Module, path: str, captured: Capture | str) -> None:
         """Give a module a graph of its forward, or go on with its children."""
@@ -139,7 +177,7 @@ class TreeRewriter:
             elif id(child) in self.by_reference:
                 self.outcomes[full] = Inventory.of_modules(child, full).all_kept("not-copyable")
             elif not _is_torch_leaf(child):
-                self._part(child, full, capture(child, self.by_reference))
+                self._part(child, full, self._captured(child))
 
     def _graph(self, captured: Capture, path: str) -> OptimizedModule:
         """Run the passes on a captured part, and on the parts inside calls it cannot see into."""
@@ -166,7 +204,7 @@ class TreeRewriter:
         if id(module) in self.by_reference:
             self.outcomes[path] = Inventory.of_modules(module, path).all_kept("not-copyable")
             return
-        self._part(module, path, capture(module, self.by_reference))
+        self._part(module, path, self._captured(module))
 
 
 def _folds(outcomes: Iterable[Settled]) -> int:

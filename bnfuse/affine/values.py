@@ -21,7 +21,8 @@ class Affine:
 
     A vector ``(channels,)`` stands for one axis of the value, which the user of the vector knows.
     On its way through a graph the affine has as many axes as the value, each of size 1 or of the
-    value's size there; then a layout operation moves the coefficients as it moves the value.
+    value's size there; then a layout operation moves the coefficients as it moves the value. With
+    one axis it stands on the last axis of a value of any rank, with none on any axis.
 
     Attributes:
         scale: float64.
@@ -82,6 +83,11 @@ class Affine:
     def rank(self) -> int:
         """How many axes the coefficients have."""
         return self.scale.ndim
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the coefficients stand on an axis that the value's rank tells."""
+        return self.rank > 1
 
     @property
     def is_finite(self) -> bool:

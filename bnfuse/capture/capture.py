@@ -43,12 +43,17 @@ class Capture:
     assumptions: Assumptions | ExampleAssumptions
 
 
-def capture(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> Capture | str:
+def capture(
+    module: nn.Module,
+    by_reference: frozenset[int] = frozenset(),
+    opaque: frozenset[str] = frozenset(),
+) -> Capture | str:
     """Trace the forward of a module.
 
     Args:
         module: The module.
         by_reference: Identities of modules that cannot be copied and stay the caller's own.
+        opaque: Paths of modules that stay one call each, since no trace can follow them.
 
     The trace runs the model's own Python on a copy of the module tree, so whatever it does or
     raises leaves the module as it was.
@@ -60,8 +65,8 @@ def capture(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> Ca
         with ONE_AT_A_TIME:
             for _ in range(RANDOM_TRIES - 1):
                 with suppress(RandomDrawError):
-                    return _capture(module, by_reference)
-            return _capture(module, by_reference)
+                    return _capture(module, by_reference, opaque)
+            return _capture(module, by_reference, opaque)
     except CaptureError as error:
         return str(error)
     except Exception as error:
@@ -69,7 +74,7 @@ def capture(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> Ca
         return f"tracing its forward raised {type(error).__name__}: {first_line}"
 
 
-def _capture(module: nn.Module, by_reference: frozenset[int]) -> Capture:
+def _capture(module: nn.Module, by_reference: frozenset[int], opaque: frozenset[str]) -> Capture:
     if "forward" in vars(module):
         raise CaptureError("its forward was replaced on the instance")
     if type(module).__call__ is not nn.Module.__call__ and not isinstance(module, fx.GraphModule):
@@ -81,21 +86,23 @@ def _capture(module: nn.Module, by_reference: frozenset[int]) -> Capture:
     bake_weights(root, by_reference)
     forward = type(module).forward
     parameters = parameters_of(forward)
-    tracer = ModelTracer(by_reference)
+    tracer = ModelTracer(by_reference, opaque)
     graph = tracer.capture(root)
     program = Program(root, graph, by_reference)
     if any(path.startswith(CONSTANT_PREFIX) for path in program.written):
         raise CaptureError("its forward makes a tensor and then writes into it")
     if takes_inputs_apart(graph):
-        _check_none_tests(copy_tree(module, by_reference), by_reference)
+        _check_none_tests(copy_tree(module, by_reference), by_reference, opaque)
     assumptions = Assumptions(without_self(forward), parameters, frozenset(tracer.tensors))
     return Capture(program, assumptions)
 
 
-def _check_none_tests(root: nn.Module, by_reference: frozenset[int]) -> None:
+def _check_none_tests(
+    root: nn.Module, by_reference: frozenset[int], opaque: frozenset[str]
+) -> None:
     """Trace once more and raise if the Python that runs has a test for None."""
     run: set[CodeType] = set()
     with noting_code(run):
-        ModelTracer(by_reference).capture(root)
+        ModelTracer(by_reference, opaque).capture(root)
     if any(tests_none(code) for code in run):
         raise CaptureError("its forward tests whether a part of an input is None")

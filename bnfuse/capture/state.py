@@ -6,12 +6,16 @@ import copy
 from collections import deque
 from dataclasses import dataclass
 from types import CodeType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _MUTABLE = (list, dict, set)
+_IMMUTABLE = frozenset({int, float, bool, str, type(None)})
 CONSTANT_PREFIX = "_tensor_constant"
 """How torch.fx names tensors that a forward makes while it is traced; it sets them itself."""
 
@@ -31,9 +35,10 @@ class ModuleState:
     @classmethod
     def of(cls, root: nn.Module) -> ModuleState:
         """Take down the state of ``root`` and everything below it."""
+        held = _remembering()
         return cls(
             tuple(
-                (name, module, dict(vars(module)), {k: _held(v) for k, v in vars(module).items()})
+                (name, module, dict(vars(module)), {k: held(v) for k, v in vars(module).items()})
                 for name, module in root.named_modules()
                 if not isinstance(module, torch.jit.ScriptModule)  # keeps caches in attributes
             )
@@ -42,6 +47,7 @@ class ModuleState:
     def changes(self) -> list[str]:
         """Say what differs now from what was taken down, a clause each."""
         found = []
+        held_now = _remembering()
         for name, module, before, held in self.attributes:
             prefix = f"{name}." if name else ""
             now = vars(module)
@@ -50,7 +56,7 @@ class ModuleState:
                     continue
                 if key not in now or key not in before or now[key] is not before[key]:
                     found.append(f"sets {prefix}{key}")
-                elif not _same(_held(now[key]), held[key]):
+                elif not _same(held_now(now[key]), held[key]):
                     found.append(f"changes {prefix}{key}")
         return found
 
@@ -104,6 +110,18 @@ class OutsideState:
         return changed
 
 
+def _remembering() -> Callable[[Any], Any]:
+    """Return ``_held`` that looks once into what many modules hold, such as a configuration."""
+    found: dict[int, Any] = {}
+
+    def held(value: Any) -> Any:
+        if id(value) not in found:
+            found[id(value)] = _held(value)
+        return found[id(value)]
+
+    return held
+
+
 def _held(value: Any, depth: int = 4) -> Any:
     """Return what tells whether a value, or something it holds, was changed in place.
 
@@ -119,14 +137,16 @@ def _held(value: Any, depth: int = 4) -> Any:
         parts = list(value)
     else:
         parts = list(getattr(value, "__dict__", {}).values())
-    return [(part, _held(part, depth - 1)) for part in parts]
+    return [
+        (part, None if type(part) in _IMMUTABLE else _held(part, depth - 1)) for part in parts
+    ]
 
 
 def _same(now: Any, before: Any) -> bool:
     """Whether what was held is what is held now, object by object."""
     if isinstance(now, list) and isinstance(before, list):
         return len(now) == len(before) and all(
-            mine is theirs and _same(inside, was)
+            mine is theirs and (inside is was or _same(inside, was))
             for (mine, inside), (theirs, was) in zip(now, before, strict=True)
         )
     return bool(now == before)

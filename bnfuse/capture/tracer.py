@@ -35,6 +35,7 @@ class ModelTracer(fx.Tracer):
 
     Args:
         by_reference: Identities of modules that are the caller's own; they stay one call.
+        opaque: Paths of modules that stay one call as well.
 
     Attributes:
         notices: What was noticed.
@@ -43,11 +44,14 @@ class ModelTracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, by_reference: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, by_reference: frozenset[int] = frozenset(), opaque: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__()
         self.notices = Notices()
         self.tensors: set[str] = set()
         self._by_reference = by_reference
+        self._opaque = opaque
 
     def capture(self, root: nn.Module) -> fx.Graph:
         """Trace the forward of ``root``, optional arguments at their defaults.
@@ -68,6 +72,8 @@ class ModelTracer(fx.Tracer):
         """Whether a call of ``m`` stays one node."""
         if is_hooked(m) or isinstance(m, torch.jit.ScriptModule) or id(m) in self._by_reference:
             return True
+        if module_qualified_name in self._opaque:
+            return True
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -76,9 +82,10 @@ class ModelTracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         if type(m).forward is nn.Sequential.forward and m not in (self.submodule_paths or ()):
             return forward(*args, **kwargs)
-        for code in codes_of(m):
-            if what := untraceable(code):
-                raise self.notices.refuse(f"its forward {what}")
+        if not self.is_leaf_module(m, self.path_of_module(m)):
+            for code in codes_of(m):
+                if what := untraceable(code):
+                    raise self.notices.refuse(f"its forward {what}")
         return super().call_module(m, forward, args, kwargs)
 
     def create_args_for_root(

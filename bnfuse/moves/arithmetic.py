@@ -90,7 +90,7 @@ def up_through_arithmetic(
         return traveller.decline("no-linear-producer", f"{call.name}, {call.kind.value}")
     one, other = values
     scale = affine.without_shift()
-    ranks = tuple((value, affine.rank) for value in values) if affine.rank else ()
+    ranks = tuple((value, affine.rank) for value in values) if affine.is_placed else ()
     if call.kind is Kind.ADD:
         return (
             Moved(((one, affine), (other, scale)), ranks=ranks),
@@ -106,7 +106,8 @@ def up_through_arithmetic(
     is_free = call.kind is Kind.MULTIPLY and not writes_in_place(call.node)
     arms = values if is_free else [one]
     return tuple(
-        Moved(((arm, affine),), ranks=((arm, affine.rank),) if affine.rank else ()) for arm in arms
+        Moved(((arm, affine),), ranks=((arm, affine.rank),) if affine.is_placed else ())
+        for arm in arms
     )
 
 
@@ -134,7 +135,7 @@ def down_through_arithmetic(
         return (Moved(((call.node, Affine.of(affine.scale.expand(shift.shape), shift)),)),)
     if not _are_two_values(call, values):
         return traveller.decline("no-linear-reader", f"{call.name}, {call.kind.value}")
-    ranks = ((call.node, affine.rank),) if affine.rank else ()
+    ranks = ((call.node, affine.rank),) if affine.is_placed else ()
     if call.kind in (Kind.ADD, Kind.SUBTRACT):
         if affine.has_scale:
             return traveller.decline("no-linear-reader", f"a {call.kind.value} in {call.name}")

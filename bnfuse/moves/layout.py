@@ -32,6 +32,8 @@ def up_through_layout(
 ) -> tuple[Moved, ...] | Decline:
     """Move an affine after a layout operation before it."""
     blocked = traveller.decline("no-linear-producer", f"{call.kind.value} in {call.name}")
+    if affine.rank == 1:
+        return blocked  # the last axis may be another before
     if affine.rank == 0 and call.kind is not Kind.ITEM:
         onward = [operand for operand in call.operands if isinstance(operand, fx.Node)]
         if len(set(onward)) < len(onward):
@@ -55,6 +57,8 @@ def down_through_layout(
 ) -> tuple[Moved, ...] | Decline:
     """Move an affine before a layout operation after it."""
     blocked = traveller.decline("no-linear-reader", f"{call.kind.value} in {call.name}")
+    if affine.rank == 1:
+        return blocked
     if call.kind is Kind.CONCATENATION:
         after = down_through_concatenation(traveller, call, value, affine)
     elif call.kind is Kind.SPLIT:

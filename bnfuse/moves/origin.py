@@ -33,13 +33,19 @@ class Origin:
         call: The call.
         value: What it is applied to.
         dtypes: The dtypes of its tensors; none where it is a plain number.
-        has_tensor: Whether its coefficients lie along axes of the value.
+        axes: How many last axes of the value its coefficients lie along; all that there are for a
+            batch norm.
     """
 
     call: Call
     value: fx.Node
     dtypes: frozenset[torch.dtype]
-    has_tensor: bool
+    axes: int
+
+    @property
+    def has_tensor(self) -> bool:
+        """Whether the coefficients differ along an axis of the value."""
+        return self.axes > 0
 
 
 def origin_of(program: Program, node: fx.Node) -> Origin | None:
@@ -50,7 +56,7 @@ def origin_of(program: Program, node: fx.Node) -> Origin | None:
     if call.kind is Kind.BATCH_NORM:
         tensors = [constant.tensor for constant in call.owned.values()]
         dtypes = frozenset(t.dtype for t in tensors if isinstance(t, torch.Tensor))
-        return Origin(call, call.input, dtypes, has_tensor=True)
+        return Origin(call, call.input, dtypes, axes=5)
     if call.kind not in _ARITHMETIC:
         return None
     nodes = [operand for operand in call.operands if isinstance(operand, fx.Node)]
@@ -64,7 +70,7 @@ def origin_of(program: Program, node: fx.Node) -> Origin | None:
     source = call.operands[position]
     tensor = program.tensor(str(source.target)) if isinstance(source, fx.Node) else None
     dtypes = frozenset([tensor.dtype] if tensor is not None and tensor.ndim else [])
-    return Origin(call, values[0], dtypes, has_tensor=constant.ndim > 0)
+    return Origin(call, values[0], dtypes, constant.ndim)
 
 
 def find_plan(program: Program, origin: Origin) -> Plan | Decline:
@@ -122,7 +128,7 @@ def _candidate_ranks(program: Program, origin: Origin, likely: int | None) -> tu
     if likely is not None:
         return (likely,)
     if origin.call.kind is not Kind.BATCH_NORM:
-        return ()
+        return (1,) if origin.axes == 1 else ()
     producer = read_call(program, origin.value)
     first: tuple[int, ...] = ()
     if producer is not None and producer.kind.is_linear and producer.tensor("weight") is not None:
@@ -193,7 +199,7 @@ def _checked(traveller: Traveller, origin: Origin, affine: Affine, plan: Plan) -
     """Return the plan with the ranks that need a guard alone, or None where one is wrong."""
     ranks = traveller.program.shapes.ranks
     needed: list[tuple[fx.Node, int]] = []
-    taken = [(origin.value, affine.rank)] if affine.rank else []
+    taken = [(origin.value, affine.rank)] if affine.is_placed else []
     for value, rank in [*taken, *plan.ranks, *_relied_on(traveller, plan)]:
         known = ranks.of(value)
         if known is not None and known != rank:

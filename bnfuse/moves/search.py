@@ -184,7 +184,7 @@ class Search:
         if call.kind in _LAYOUT:
             return up_through_layout(self.traveller, call, affine)
         if call.kind in _SAME and passes(call, affine):
-            ranks = ((call.input, affine.rank),) if affine.rank else ()
+            ranks = ((call.input, affine.rank),) if affine.is_placed else ()
             return (Moved(((call.input, affine),), ranks=ranks),)
         return self._no_rule(call.node, call, "no-linear-producer")
 

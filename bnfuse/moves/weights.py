@@ -176,4 +176,4 @@ def _on_channels(call: Call, affine: Affine, channels: int) -> Affine | None:
 
 def _ranks(call: Call, affine: Affine) -> tuple[tuple[fx.Node, int], ...]:
     """Return the rank that the result has to have; a single coefficient fits any."""
-    return ((call.node, affine.rank),) if affine.rank else ()
+    return ((call.node, affine.rank),) if affine.is_placed else ()
