@@ -1,0 +1,1 @@
+"""Tests of the moves of an affine through a graph."""

@@ -33,6 +33,10 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Any:
         return self.run(self, x)
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
 
 def above(run: Callable[[Any, Tensor], Any]) -> Model:
     """Return a model with convolutions ``a`` and ``b``, a constant ``c`` and a batch norm on top.

@@ -134,7 +134,11 @@ def test_a_scale_stays_out_of_memory_that_is_read_under_another_name() -> None:
         value = m.b(x)
         return value.mul_(m.a(x)) * m.c, value
 
-    layers = {"a": nn.Conv2d(3, 4, 1), "b": nn.Conv2d(3, 4, 1), "c": torch.zeros(4, 1, 1)}
+    layers: dict[str, Any] = {
+        "a": nn.Conv2d(3, 4, 1),
+        "b": nn.Conv2d(3, 4, 1),
+        "c": torch.zeros(4, 1, 1),
+    }
     norm = nn.BatchNorm2d(3)
     fused, _ = checked(ready(Model(run, norm=norm, **layers)), image())
     assert "mul" not in operations(fused)

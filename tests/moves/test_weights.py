@@ -38,7 +38,7 @@ def scaled(layer: nn.Module, channels: int = 4) -> Model:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2}], ids=str)
 def test_down_into_convolutions(
-    dims: int, groups: int, bias: bool, options: dict[str, int]
+    dims: int, groups: int, bias: bool, options: dict[str, Any]
 ) -> None:
     layer = CONV[dims](4, 8, 2, groups=groups, bias=bias, **options)
     model = before(layer, dims)
@@ -69,7 +69,7 @@ def test_zero_padding_takes_a_scale_alone(kernel: Any, padding: Any, takes: int)
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": 1, "stride": 3}], ids=str)
-def test_transposed_convolutions_take_a_scale_alone(groups: int, options: dict[str, int]) -> None:
+def test_transposed_convolutions_take_a_scale_alone(groups: int, options: dict[str, Any]) -> None:
     """Their outputs see different numbers of taps even without padding."""
     layer = nn.ConvTranspose2d(4, 2, 3, groups=groups, bias=groups == 1, **options)
     assert folded(before(layer), image(4)) == 0
@@ -94,7 +94,7 @@ def test_a_linear_layer_reads_the_last_axis() -> None:
     """Equal sizes prove nothing: a batch norm of ``(n, l, f)`` is on ``l``."""
 
     def run(m: Any, x: Tensor) -> Tensor:
-        return m.head(m.norm(x.unflatten(1, (5, 5)).permute(0, 1, 2)))
+        return m.head(m.norm(x.view(-1, 5, 5)))
 
     model = ready(Model(run, norm=NORM[1](5), head=nn.Linear(5, 3)))
     assert reasons(model, noise(3, 25)) == ["no-linear-producer"]
