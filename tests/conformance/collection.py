@@ -47,15 +47,6 @@ AWAITED = frozenset(
         "onnx-matmul-add-norm",
         "onnx-linear-reshape-norm",
         "b5-square-matmul",
-        "table-norm-conv-zero-padding",
-        "onnx-norm-conv-zero-padding-grouped",
-        "b7-norm-then-conv-zero-padding",
-        "b7-norm-then-conv-zero-padding-groups",
-        "b7-norm-then-conv-zero-padding-stride",
-        "b7-norm-then-conv-zero-padding-dilation",
-        "b7-norm-then-conv-zero-padding-one-axis",
-        "b7-norm-then-conv-same-padding-even-kernel",
-        "b7-norm-then-transposed-conv",
         "b9-cast-to-the-same-dtype",
     }
 )
