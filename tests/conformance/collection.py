@@ -42,11 +42,7 @@ MODULES = (
 # with a constant are known as linear layers.
 AWAITED = frozenset(
     {
-        "onnx-gemm-norm",
-        "onnx-matmul-norm",
-        "onnx-matmul-add-norm",
         "onnx-linear-reshape-norm",
-        "b5-square-matmul",
         "b9-cast-to-the-same-dtype",
     }
 )
