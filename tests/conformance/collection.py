@@ -38,11 +38,9 @@ MODULES = (
 )
 
 
-# These fold once the constants that a forward computes are folded first, and once matrix products
-# with a constant are known as linear layers.
+# A cast to the dtype that a value already has is a cast for values of another dtype.
 AWAITED = frozenset(
     {
-        "onnx-linear-reshape-norm",
         "b9-cast-to-the-same-dtype",
     }
 )
