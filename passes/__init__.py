@@ -7,16 +7,19 @@ from bnfuse.passes.base import Applied, Declined, Pass, PassReport, run_pass
 from bnfuse.passes.eliminate_identities import EliminateIdentities
 from bnfuse.passes.fold_affine import FoldAffine
 from bnfuse.passes.fold_constants import FoldConstants
+from bnfuse.passes.matmul_to_linear import MatmulToLinear
 from bnfuse.passes.merge_branches import MergeBranches
 from bnfuse.passes.merge_chains import MergeChains
 
 PIPELINE: tuple[Pass, ...] = (
     EliminateIdentities(),  # first, so that a layer and its batch norm become neighbours
     FoldConstants(),  # then weights and affines that the forward computes are known
+    MatmulToLinear(),  # after them, since a weight may be transposed in the forward
     FoldAffine(),  # before the merge, so that each branch is one convolution
     MergeBranches(),
     MergeChains(),  # when no affine stands between two layers any more
     FoldAffine(),  # again, since a merged sum has fewer readers
+    FoldAffine(with_maps=True),  # last, since the sums it leaves stand in the way of others
 )
 """The passes in execution order."""
 

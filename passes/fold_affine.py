@@ -43,6 +43,7 @@ from bnfuse.affine import round_once
 from bnfuse.graph import add_guard, assume_rank
 from bnfuse.moves import Origin, Plan, find_plan, origin_of
 from bnfuse.ops import write_weights
+from bnfuse.ops.geometry import add_map
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import Decline, decline
 
@@ -80,14 +81,22 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class FoldAffine:
-    """The pass; its algebra is in the description of this module."""
+    """The pass; its algebra is in the description of this module.
 
+    Attributes:
+        with_maps: Whether a shift before a zero-padded convolution may become a map that is added
+            behind it. That ends in a sum that other folds would have to pass, so it comes last.
+    """
+
+    with_maps: bool = False
     name: ClassVar[str] = "fold-affine"
 
     def match(self, program: Program, node: fx.Node) -> Match | None:
         """Return the affine called at ``node`` and where it can go."""
         origin = origin_of(program, node)
-        return None if origin is None else Match(origin, find_plan(program, origin))
+        if origin is None:
+            return None
+        return Match(origin, find_plan(program, origin, with_maps=self.with_maps))
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
         """Return why the affine has to stay, or None."""
@@ -111,6 +120,8 @@ class FoldAffine:
             weight, bias = tensors or (edit.weight, edit.bias)
             into.append(write_weights(program, edit.call, weight, bias))
             extra += 0 if into[-1] == edit.call.name else weight.nbytes
+            if edit.border is not None:
+                add_map(program, edit.call, edit.border)
         program.written_values.join(node, match.origin.value)
         node.replace_all_uses_with(match.origin.value)
         program.erase(node)
@@ -123,6 +134,9 @@ def _rounded(edit: Edit) -> tuple[Tensor, Tensor | None] | None:
     like = edit.call.owned["running_mean"].tensor if old is None else old
     weight = round_once(edit.weight, like)
     bias = None if edit.bias is None else round_once(edit.bias, like)
+    border = None if edit.border is None else round_once(edit.border, like)
     if weight is None or (bias is None) != (edit.bias is None):
+        return None
+    if (border is None) != (edit.border is None):
         return None
     return weight, bias

@@ -7,6 +7,8 @@ from bnfuse.affine.absorb import (
     absorb_into_columns,
     absorb_into_rows,
     absorb_into_transposed,
+    border_kernel,
+    border_kernel_transposed,
     scale_transposed_inputs,
 )
 from bnfuse.affine.layout import embedded, joined, permuted, pieces, regroup, selected, unpermuted
@@ -19,6 +21,8 @@ __all__ = [
     "absorb_into_rows",
     "absorb_into_transposed",
     "as_float64",
+    "border_kernel",
+    "border_kernel_transposed",
     "embedded",
     "joined",
     "permuted",

@@ -118,6 +118,49 @@ def scale_transposed_inputs(weight: Tensor, scale: Tensor) -> Tensor:
     return exact * scale.to(exact.device).view(-1, *[1] * (weight.ndim - 1))
 
 
+def border_kernel(weight: Tensor, shift: Tensor, groups: int) -> Tensor:
+    """Return what a shift before a convolution adds at a tap: ``K[o, k] = sum_j W[o, j, k] t_j``.
+
+    Where every tap reads a shifted value the sum over ``k`` is the constant of
+    ``absorb_into_columns``; where zero padding is read only some taps count.
+
+    Args:
+        weight: ``(out, in / groups, *kernel)``.
+        shift: ``(in,)``.
+        groups: The number of groups.
+
+    Returns:
+        ``(out, 1, *kernel)``, float64.
+    """
+    exact = as_float64(weight)
+    outputs, inputs_per_group, *kernel = weight.shape
+    # (groups * in/groups,) -> (out, in/groups, 1, ..., 1)
+    columns = shift.to(exact.device).reshape(groups, 1, inputs_per_group)
+    columns = columns.expand(groups, outputs // groups, inputs_per_group)
+    return (exact * columns.reshape(outputs, inputs_per_group, *[1] * len(kernel))).sum(
+        1, keepdim=True
+    )
+
+
+def border_kernel_transposed(weight: Tensor, shift: Tensor, groups: int) -> Tensor:
+    """Return ``K[o, k] = sum_i W[i, o, k] t_i`` of a transposed convolution.
+
+    Args:
+        weight: ``(in, out / groups, *kernel)``.
+        shift: ``(in,)``.
+        groups: The number of groups.
+
+    Returns:
+        ``(1, out, *kernel)``, float64.
+    """
+    inputs, outputs_per_group, *kernel = weight.shape
+    exact = as_float64(weight)
+    shifted = exact * shift.to(exact.device).reshape(-1, *[1] * (weight.ndim - 1))
+    # (in, out/groups, *kernel) -> (groups, out/groups, *kernel) -> (1, out, *kernel)
+    grouped = shifted.reshape(groups, inputs // groups, outputs_per_group, *kernel).sum(1)
+    return grouped.reshape(1, groups * outputs_per_group, *kernel)
+
+
 def _absorb_into_bias(bias: Tensor | None, affine: Affine) -> Tensor:
     """Return ``s b + t``, shape ``(out,)``."""
     if bias is None:

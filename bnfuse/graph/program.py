@@ -152,6 +152,14 @@ class Program:
         with self.graph.inserting_before(node):
             return self.graph.get_attr(path)
 
+    def place_module(self, path: str, module: nn.Module) -> str:
+        """Put a new module at a path, or at the first free one beside it, and return that."""
+        prefix, _, _ = path.rpartition(".")
+        self._ensure_parent(prefix)
+        path = self._fresh_path(path) if self.has(path) else path
+        self._place(path, module)
+        return path
+
     def has(self, path: str) -> bool:
         """Whether anything stands at a path."""
         prefix, _, name = path.rpartition(".")

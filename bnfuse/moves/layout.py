@@ -16,6 +16,7 @@ from bnfuse.moves.pieces import (
     up_through_item,
 )
 from bnfuse.moves.step import Moved
+from bnfuse.ops.calls import read_call
 from bnfuse.ops.regroup import groups_of
 from bnfuse.ops.shape_rules import axes_of, permutation_of
 from bnfuse.ops.shapes import reshape_target
@@ -105,6 +106,8 @@ def _undone(traveller: Traveller, call: Call, affine: Affine) -> Affine | None:
 def _regrouped(traveller: Traveller, call: Call, affine: Affine, *, is_up: bool) -> Affine | None:
     shapes = traveller.shapes
     given = shapes.of(call.input)
+    if given is None and is_up and _keeps_last_axis(traveller, call):
+        return affine.along(affine.rank - 1, affine.scale.shape[-1])
     if given is None:
         given = _given_for_flatten(call, affine, is_up=is_up)
     target = None if given is None else reshape_target(shapes, call, given)
@@ -120,6 +123,16 @@ def _regrouped(traveller: Traveller, call: Call, affine: Affine, *, is_up: bool)
     scale = regroup(affine.scale, sides, before, after)
     shift = regroup(affine.shift, sides, before, after)
     return None if scale is None or shift is None else Affine(scale, shift)
+
+
+def _keeps_last_axis(traveller: Traveller, call: Call) -> bool:
+    """Whether a linear layer's result, of whatever rank, is reshaped to as many channels, last."""
+    producer = read_call(traveller.program, call.input)
+    wanted = call.options.get("shape")
+    if producer is None or producer.kind is not Kind.LINEAR or not isinstance(wanted, list | tuple):
+        return False
+    weight = producer.tensor("weight")
+    return weight is not None and len(wanted) > 1 and wanted[-1] == weight.shape[0]
 
 
 def _given_for_flatten(call: Call, affine: Affine, *, is_up: bool) -> tuple[Any, ...] | None:

@@ -73,8 +73,14 @@ def origin_of(program: Program, node: fx.Node) -> Origin | None:
     return Origin(call, values[0], dtypes, constant.ndim)
 
 
-def find_plan(program: Program, origin: Origin) -> Plan | Decline:
-    """Return where an affine can go, or why it has to stay."""
+def find_plan(program: Program, origin: Origin, *, with_maps: bool = False) -> Plan | Decline:
+    """Return where an affine can go, or why it has to stay.
+
+    Args:
+        program: The program.
+        origin: The affine.
+        with_maps: Whether its shift may become a map behind a zero-padded convolution.
+    """
     call = origin.call
     if obstacle := _obstacle(program, call):
         return obstacle
@@ -82,7 +88,9 @@ def find_plan(program: Program, origin: Origin) -> Plan | Decline:
     is_other = call.name in program.other_axis
     if proven is None and origin.has_tensor and is_other:
         return decline("other-axis", call.name, _producer_name(program, origin))
-    traveller = _traveller(program, call, origin.dtypes, batched=not is_other)
+    shapes = program.shapes if is_other else program.batched_shapes
+    is_norm = call.kind is Kind.BATCH_NORM
+    traveller = Traveller(program, shapes, call.name, origin.dtypes, is_norm, with_maps)
     likely = traveller.shapes.rank(origin.value) if proven is None else proven
     obstacles: list[Decline] = []
     for rank in _candidate_ranks(program, origin, likely):
@@ -223,8 +231,6 @@ def _producer_name(program: Program, origin: Origin) -> str:
     return origin.value.name if producer is None else producer.name
 
 
-def _traveller(
-    program: Program, call: Call, dtypes: frozenset[torch.dtype], *, batched: bool = False
-) -> Traveller:
-    shapes = program.batched_shapes if batched else program.shapes
-    return Traveller(program, shapes, call.name, dtypes, call.kind is Kind.BATCH_NORM)
+def _traveller(program: Program, call: Call, dtypes: frozenset[torch.dtype]) -> Traveller:
+    is_norm = call.kind is Kind.BATCH_NORM
+    return Traveller(program, program.shapes, call.name, dtypes, is_norm)

@@ -25,11 +25,13 @@ class Edit:
         call: The call site.
         weight: Its new weight, float64.
         bias: Its new bias, float64, or None where it needs none.
+        border: The kernel of the map to add to its result, see ``bnfuse.graph.border``, or None.
     """
 
     call: Call
     weight: Tensor
     bias: Tensor | None
+    border: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Traveller:
         name: The qualified name of the layer the affine comes from.
         dtypes: The dtypes of the tensors it comes from; none where they are plain numbers.
         is_norm: Whether it is a batch norm, which returns the dtype it is given, whatever its own.
+        with_maps: Whether a shift may become a map that is added behind a padded convolution.
     """
 
     program: Program
@@ -65,6 +68,7 @@ class Traveller:
     name: str
     dtypes: frozenset[dtype]
     is_norm: bool = True
+    with_maps: bool = False
 
     def decline(self, code: str, facts: str = "") -> Decline:
         """Return why the affine cannot go on."""

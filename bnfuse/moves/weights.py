@@ -11,16 +11,25 @@ with n + 2 axes, a batch norm on axis 1.
 
 On the way down the shift of an affine is absorbed where every tap reads a shifted value: without
 zero padding, or with a padding that repeats the value's own elements. A transposed convolution
-takes no shift, since its outputs see different numbers of taps even without padding.
+takes no shift, since its outputs see different numbers of taps even without padding. Otherwise the
+shift becomes a map that is added to the result, if asked for, where that is no more work.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
 
-from bnfuse.affine import Affine, absorb_into_columns, as_float64, scale_transposed_inputs
+from bnfuse.affine import (
+    Affine,
+    absorb_into_columns,
+    as_float64,
+    border_kernel,
+    border_kernel_transposed,
+    scale_transposed_inputs,
+)
 from bnfuse.moves.step import Edit, Moved
 from bnfuse.ops.linear import absorb_after, input_channels, output_channels
 from bnfuse.ops.odd import oddities
@@ -57,7 +66,9 @@ def down_into_linear(
     if vector is None:
         return traveller.decline("other-axis", call.name)
     if vector.has_shift and not takes_shift(call):
-        return traveller.decline("zero-padding", call.name)
+        if not traveller.with_maps or not _pays(call):
+            return traveller.decline("zero-padding", call.name)
+        return (_with_map(call, vector, _ranks(call, affine)),)
     bias = call.tensor("bias")
     if call.kind is Kind.TRANSPOSED_CONVOLUTION:
         weight = scale_transposed_inputs(call.weight, vector.scale)
@@ -66,6 +77,32 @@ def down_into_linear(
         groups = int(call.options.get("groups", 1))
         weight, new_bias = absorb_into_columns(call.weight, bias, vector, groups)
     return (Moved(edits=(Edit(call, weight, new_bias),), ranks=_ranks(call, affine)),)
+
+
+def _pays(call: Call) -> bool:
+    """Whether adding a map to the result is no more work than the affine on the input.
+
+    On a CPU the two are about equal where the result has five times the input's elements; the map
+    is memory as well, so twice is the limit.
+    """
+    stride = call.options["stride"]
+    steps = stride if isinstance(stride, list | tuple) else (stride,) * (call.weight.ndim - 2)
+    if call.kind is Kind.TRANSPOSED_CONVOLUTION:
+        return output_channels(call) * prod(steps) <= 2 * input_channels(call)
+    return output_channels(call) <= 2 * input_channels(call) * prod(steps)
+
+
+def _with_map(call: Call, vector: Affine, ranks: tuple[tuple[fx.Node, int], ...]) -> Moved:
+    """Scale the weight, keep the bias, and add what the shift comes to at each place."""
+    bias, groups = call.tensor("bias"), int(call.options["groups"])
+    kept = None if bias is None else as_float64(bias)
+    if call.kind is Kind.TRANSPOSED_CONVOLUTION:
+        weight = scale_transposed_inputs(call.weight, vector.scale)
+        border = border_kernel_transposed(call.weight, vector.shift, groups)
+    else:
+        weight, _ = absorb_into_columns(call.weight, None, vector.without_shift(), groups)
+        border = border_kernel(call.weight, vector.shift, groups)
+    return Moved(edits=(Edit(call, weight, kept, border),), ranks=ranks)
 
 
 def takes_shift(call: Call) -> bool:

@@ -55,7 +55,8 @@ def may_write(program: Program, node: fx.Node) -> bool:
     if node.op == "call_module":
         module = program.module(str(node.target))
         owner = type(module).__module__
-        return owner != _INPUT_CHECKS and (is_hooked(module) or not owner.startswith("torch.nn."))
+        is_known = owner.startswith(("torch.nn.", "bnfuse."))
+        return owner != _INPUT_CHECKS and (is_hooked(module) or not is_known)
     if node.op != "call_function" or isinstance(node.target, torch._ops.OpOverload):
         return False
     origin = str(getattr(node.target, "__module__", None) or "torch")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from bnfuse.affine import as_float64
+from bnfuse.affine import as_float64, round_once
 from bnfuse.affine.merge import Branch
+from bnfuse.graph.border import BorderMap
+from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops.calls import argument_names
 from bnfuse.ops.odd import oddities
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bnfuse.graph.program import Program
     from bnfuse.ops.calls import Call
 
@@ -81,3 +86,23 @@ def write_geometry(program: Program, call: Call, branch: Branch) -> None:
     module.kernel_size, module.groups = branch.kernel, branch.groups
     module.stride, module.padding, module.dilation = branch.stride, branch.padding, branch.dilation
     module._reversed_padding_repeated_twice = [p for p in reversed(branch.padding) for _ in "ab"]
+
+
+def add_map(program: Program, call: Call, kernel: Tensor) -> None:
+    """Add the map of a shift before a convolution to its result, and let all read the sum."""
+    rounded = round_once(kernel, call.weight)
+    if rounded is None:
+        raise ValueError(f"the map of {call.name} does not fit its dtype: check before writing.")
+    names = ("stride", "padding", "dilation", "output_padding")
+    options = {name: call.options[name] for name in names if name in call.options}
+    is_transposed = call.kind is Kind.TRANSPOSED_CONVOLUTION
+    border = BorderMap(rounded, options, is_transposed=is_transposed)
+    path = program.place_module(f"{call.name}_border", border)
+    node = call.node
+    readers = [user for user in node.users if not reads_metadata_only(user, node)]
+    with program.graph.inserting_after(node):
+        made = program.graph.call_module(path, (call.input,))
+    with program.graph.inserting_after(made):
+        total = program.graph.call_function(operator.add, (node, made))
+    for reader in readers:
+        reader.replace_input_with(node, total)

@@ -38,24 +38,9 @@ MODULES = (
 )
 
 
-# These fold once the constants that a forward computes are folded first, and once matrix products
-# with a constant are known as linear layers.
+# A cast to the dtype that a value already has is a cast for values of another dtype.
 AWAITED = frozenset(
     {
-        "onnx-gemm-norm",
-        "onnx-matmul-norm",
-        "onnx-matmul-add-norm",
-        "onnx-linear-reshape-norm",
-        "b5-square-matmul",
-        "table-norm-conv-zero-padding",
-        "onnx-norm-conv-zero-padding-grouped",
-        "b7-norm-then-conv-zero-padding",
-        "b7-norm-then-conv-zero-padding-groups",
-        "b7-norm-then-conv-zero-padding-stride",
-        "b7-norm-then-conv-zero-padding-dilation",
-        "b7-norm-then-conv-zero-padding-one-axis",
-        "b7-norm-then-conv-same-padding-even-kernel",
-        "b7-norm-then-transposed-conv",
         "b9-cast-to-the-same-dtype",
     }
 )
