@@ -78,6 +78,7 @@ class Match:
         others: The remaining arms.
         main: The convolution that does their work.
         merged: What it becomes.
+        sums: The sums between the arms and the outermost one.
     """
 
     top: Call
@@ -85,6 +86,7 @@ class Match:
     others: tuple[Arm, ...]
     main: Call
     merged: Branch
+    sums: tuple[fx.Node, ...]
 
     @property
     def name(self) -> str:
@@ -108,14 +110,15 @@ class MergeBranches:
         top = _sum_at(program, node)
         if top is None or _is_part_of_a_sum(program, node):
             return None
-        arms = _arms(program, top)
+        arms, sums = _arms(program, top)
         for source in dict.fromkeys(arm.source for arm in arms):
             merging = _mergeable(program, [arm for arm in arms if arm.source is source])
             if merging is not None:
                 gone = {arm.value for arm in merging}
                 others = tuple(arm for arm in arms if arm.value not in gone)
                 branches = [_signed(arm) for arm in merging]
-                return Match(top, merging, others, _main(merging), merged_branches(branches))
+                merged = merged_branches(branches)
+                return Match(top, merging, others, _main(merging), merged, tuple(sums))
         return None
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
@@ -143,7 +146,7 @@ class MergeBranches:
         ]
         node.replace_all_uses_with(total)
         program.graph.erase_node(node)
-        _erase_unread(program, [*match.merging, *match.others], keep=main.node)
+        _erase_unread(program, match)
         return (Applied(match.name, node.name, into), *applied)
 
 
@@ -191,18 +194,20 @@ def _is_part_of_a_sum(program: Program, node: fx.Node) -> bool:
     return len(readers) == 1 and _sum_at(program, readers[0]) is not None
 
 
-def _arms(program: Program, top: Call) -> list[Arm]:
-    """Return the terms of a sum, through the sums among them that nothing else reads."""
-    found = []
+def _arms(program: Program, top: Call) -> tuple[list[Arm], list[fx.Node]]:
+    """Return the terms of a sum, through the sums among them that nothing else reads, and those."""
+    found: list[Arm] = []
+    sums: list[fx.Node] = []
     pending = _terms(top, is_negative=False)[::-1]  # a sum may have more terms than calls may nest
     while pending:
         value, is_negative = pending.pop()
         inner = _sum_at(program, value)
         if inner is not None and len(value_readers(value)) == 1:
+            sums.append(value)
             pending += _terms(inner, is_negative=is_negative)[::-1]
         else:
             found.append(_arm(program, value, is_negative=is_negative))
-    return found
+    return found, sums
 
 
 def _terms(total: Call, *, is_negative: bool) -> list[tuple[fx.Node, bool]]:
@@ -334,10 +339,10 @@ def _move_first(program: Program, match: Match) -> None:
                 reader.replace_input_with(value, main)
 
 
-def _erase_unread(program: Program, arms: list[Arm], keep: fx.Node) -> None:
+def _erase_unread(program: Program, match: Match) -> None:
     """Remove the branches and inner sums that nothing reads any more."""
-    pending = [arm.value for arm in arms if arm.value is not keep]
+    arms = {arm.value for arm in (*match.merging, *match.others)}
+    pending = (arms | set(match.sums)) - {match.main.node}
     for node in reversed(list(program.graph.nodes)):
-        is_sum = not node.users and _sum_at(program, node) is not None
-        if is_sum or (node in pending and not node.users and node.op != "placeholder"):
+        if node in pending and not node.users and node.op != "placeholder":
             program.erase(node)

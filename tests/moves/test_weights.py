@@ -63,7 +63,9 @@ def test_padding_that_repeats_elements_takes_a_shift(
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 def test_zero_padding_takes_a_scale_alone(kernel: Any, padding: Any, takes: int) -> None:
     layer = nn.Conv2d(4, 2, kernel, padding=padding)
-    assert folded(before(layer), image(4)) == takes
+    fused, report = checked(before(layer), image(4))
+    is_absorbed = len(report.folded) == 1 and operations(fused) == ["head"]
+    assert is_absorbed == takes  # else it stays, or is a map that is added
     assert "mul" not in operations(checked(scaled(layer), image())[0])
 
 
@@ -72,7 +74,7 @@ def test_zero_padding_takes_a_scale_alone(kernel: Any, padding: Any, takes: int)
 def test_transposed_convolutions_take_a_scale_alone(groups: int, options: dict[str, Any]) -> None:
     """Their outputs see different numbers of taps even without padding."""
     layer = nn.ConvTranspose2d(4, 2, 3, groups=groups, bias=groups == 1, **options)
-    assert folded(before(layer), image(4)) == 0
+    assert operations(checked(before(layer), image(4))[0]) != ["head"]
     fused, _ = checked(scaled(layer), image())
     assert "mul" not in operations(fused)
     assert (fused.get_submodule("head").bias is None) == (groups == 2)
