@@ -49,7 +49,7 @@ def up_through_layout(
         moved = None if before is None else ((call.input, before),)
     if moved is None:
         return blocked
-    ranks = tuple((value, own.rank) for value, own in moved if own.rank)
+    ranks = tuple((value, own.rank) for value, own in moved if own.is_placed)
     return (Moved(moved, ranks=ranks),)
 
 
