@@ -38,6 +38,11 @@ _STORE_OPERATORS = frozenset(
 )  # fmt: skip
 
 
+# They give the tensor that they are called on another shape.
+_RESHAPING_IN_PLACE = frozenset(
+    {"unsqueeze_", "squeeze_", "t_", "transpose_", "swapaxes_", "swapdims_", "resize_",
+     "resize_as_", "as_strided_", "set_"}
+)  # fmt: skip
 _SHAPED_LIKE = frozenset({"reshape_as", "view_as", "expand_as"})
 
 
@@ -71,6 +76,12 @@ def writes_in_place(node: fx.Node) -> bool:
         name = getattr(node.target, "__name__", "")
         return node.target in _STORE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
     return False
+
+
+def reshapes_in_place(node: fx.Node) -> bool:
+    """Whether a node may give its input another rank or other sizes."""
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return str(name).partition(".")[0] in _RESHAPING_IN_PLACE
 
 
 def written_constants(graph: fx.Graph) -> frozenset[str]:

@@ -69,6 +69,11 @@ class Call:
         return [name for name, value in everything.items() if isinstance(value, fx.Node)]
 
     @property
+    def is_broadcast(self) -> bool:
+        """Whether a bound that the graph computes may give an activation's result more axes."""
+        return self.kind is Kind.ACTIVATION and bool(self.computed)
+
+    @property
     def owned(self) -> dict[str, Constant]:
         """The tensors that the model owns, by argument name."""
         return {k: v for k, v in self.constants.items() if isinstance(v, Constant)}

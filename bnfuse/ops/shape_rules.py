@@ -34,6 +34,17 @@ def unknown_shape(node: fx.Node, rank: int) -> Shape:
     return tuple(Unknown(node, axis) for axis in range(rank))
 
 
+def axis_of(given: object, rank: int) -> int | None:
+    """Return an axis, counted from the front; None where it is computed, or there is no such axis.
+
+    >>> axis_of(-1, 4), axis_of(4, 4)
+    (3, None)
+    """
+    if type(given) is not int or not -rank <= given < rank:
+        return None
+    return given % rank
+
+
 def product_of(sizes: Sequence[Size]) -> Size | None:
     """Return the product of sizes where at most one is unknown and the others are 1."""
     unknown = [size for size in sizes if not isinstance(size, int)]
@@ -61,16 +72,16 @@ def split_shapes(call: Call, given: Shape) -> tuple[Shape, ...] | None:
 
     ``chunk`` of 6 into 4 gives 3 pieces of 2: each has the size rounded up.
     """
-    axis = call.options["dim"] % len(given)
-    size = given[axis]
-    if not isinstance(size, int) or size == 0:
+    axis = axis_of(call.options["dim"], len(given))
+    size = None if axis is None else given[axis]
+    if axis is None or not isinstance(size, int) or size == 0:
         return None
     if call.options["chunks"] is None and call.options["split_size"] is None:
         return tuple((*given[:axis], *given[axis + 1 :]) for _ in range(size))
     wanted: Any = call.options["split_size"]
     if isinstance(call.options["chunks"], int):
         wanted = -(-size // call.options["chunks"])
-    if isinstance(wanted, int):
+    if isinstance(wanted, int) and wanted > 0:
         wanted = [min(wanted, size - start) for start in range(0, size, wanted)]
     if not isinstance(wanted, list | tuple) or not all(isinstance(w, int) for w in wanted):
         return None
@@ -109,6 +120,8 @@ def _pooled(call: Call, given: Shape) -> Shape | None:
         return None
     wanted = call.options.get("output_size")
     sizes: list[Any] = list(wanted) if isinstance(wanted, list | tuple) else [wanted] * count
+    if len(sizes) != count or len(given) < count:
+        return None
     kept = given[: len(given) - count]
     last = range(len(kept), len(given))
     return (
@@ -129,7 +142,9 @@ def _mean(call: Call, given: Shape) -> Shape | None:
     dims = (dims,) if isinstance(dims, int) else dims
     if not isinstance(dims, list | tuple) or not dims:
         return None
-    gone = {dim % len(given) for dim in dims}
+    gone = {axis_of(dim, len(given)) for dim in dims}
+    if None in gone:
+        return None
     if call.options["keepdim"]:
         return tuple(1 if axis in gone else size for axis, size in enumerate(given))
     return tuple(size for axis, size in enumerate(given) if axis not in gone)
@@ -137,16 +152,17 @@ def _mean(call: Call, given: Shape) -> Shape | None:
 
 def permutation_of(call: Call, rank: int) -> tuple[int, ...] | None:
     """Return which axis of the input each axis of a permutation's result is."""
-    dims, one, other = (call.options[name] for name in ("dims", "dim0", "dim1"))
-    if isinstance(dims, list | tuple) and len(dims) == rank:
-        return tuple(dim % rank for dim in dims)
-    if isinstance(one, int) and isinstance(other, int) and -rank <= min(one, other):
-        if max(one, other) >= rank:
-            return None
-        order = list(range(rank))
-        order[one], order[other] = order[other], order[one]
-        return tuple(order)
-    return None
+    dims = call.options["dims"]
+    if isinstance(dims, list | tuple):
+        order = [axis_of(dim, rank) for dim in dims]
+        known = tuple(axis for axis in order if axis is not None)
+        return known if len(order) == len(known) == rank else None
+    one, other = (axis_of(call.options[name], rank) for name in ("dim0", "dim1"))
+    if one is None or other is None:
+        return None
+    swapped = list(range(rank))
+    swapped[one], swapped[other] = swapped[other], swapped[one]
+    return tuple(swapped)
 
 
 def _permuted(call: Call, given: Shape) -> Shape | None:

@@ -20,6 +20,7 @@ from bnfuse.ops.shape_rules import (
     Shape,
     Size,
     Unknown,
+    axis_of,
     broadcast_size,
     product_of,
     split_shapes,
@@ -64,7 +65,7 @@ class Shapes:
         self._shapes: dict[fx.Node, Shape] = {}
         self._pieces: dict[fx.Node, tuple[Shape, ...]] = {}
         self._sizes: dict[fx.Node, Size | tuple[Size, ...]] = {}
-        for node in program.graph.nodes:
+        for node in program.graph.nodes if self.ranks.hold else ():
             shape = self._shape(program, node)
             if shape is not None:
                 self._shapes[node] = shape
@@ -107,6 +108,8 @@ class Shapes:
         if of_several is not None:
             return of_several(self, call)
         given = self.of(call.input)
+        if call.is_broadcast:
+            return None
         if given is None or call.kind in _SAME_SHAPE:
             return given
         if call.kind is Kind.RESHAPE:
@@ -127,16 +130,25 @@ class Shapes:
         if pieces is not None and isinstance(index, int) and -len(pieces) <= index < len(pieces):
             return pieces[index]
         sizes = self._sizes.get(call.input)
-        if isinstance(sizes, tuple) and isinstance(index, int | slice):
-            self._sizes[call.node] = sizes[index]
+        if isinstance(sizes, tuple):
+            self._note_size(call.node, sizes, index)
         return None
+
+    def _note_size(self, node: fx.Node, sizes: tuple[Size, ...], index: Any) -> None:
+        """Note that a node is one of some sizes, or several in a row."""
+        is_known = isinstance(index, slice) and not any(
+            isinstance(end, fx.Node) for end in (index.start, index.stop, index.step)
+        )
+        if is_known or axis_of(index, len(sizes)) is not None:
+            self._sizes[node] = sizes[index]
 
     def _concatenation(self, call: Call) -> Shape | None:
         arms = [self.of(arm) if isinstance(arm, fx.Node) else None for arm in call.operands]
-        first = arms[0]
-        if first is None or not isinstance(call.options["dim"], int):
+        arms = [arm for arm in arms if arm != (0,)]  # such an arm fits any others
+        first = arms[0] if arms else None
+        axis = None if first is None else axis_of(call.options["dim"], len(first))
+        if first is None or axis is None:
             return None
-        axis = call.options["dim"] % len(first)
         sizes = [arm[axis] if arm is not None and len(arm) == len(first) else None for arm in arms]
         numbers = [size for size in sizes if isinstance(size, int)]
         whole = sum(numbers) if len(numbers) == len(sizes) else Unknown(call.node, axis)
@@ -172,10 +184,8 @@ class Shapes:
             is_size and len(node.args) == 1
         ):
             self._sizes[node] = shape
-        elif (is_size and isinstance(node.args[1], int)) or (
-            str(node.target) == "aten.sym_size.int" and isinstance(node.args[1], int)
-        ):
-            self._sizes[node] = shape[node.args[1]]
+        elif is_size or str(node.target) == "aten.sym_size.int":
+            self._note_size(node, shape, node.args[1])
 
     def _reshaped(self, call: Call, given: Shape) -> Shape | None:
         target = reshape_target(self, call, given)
@@ -201,17 +211,17 @@ def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
     """Return the shape a call asks for, -1 worked out where it can be, else left."""
     options, rank = call.options, len(given)
     if "new_dim" in options:
-        axis = options["new_dim"] % (rank + 1)
-        return (*given[:axis], 1, *given[axis:])
+        axis = axis_of(options["new_dim"], rank + 1)
+        return None if axis is None else (*given[:axis], 1, *given[axis:])
     if "old_dim" in options:
-        axis = options["old_dim"]
-        if not isinstance(axis, int) or given[axis % rank] != 1:
-            return None
-        return (*given[: axis % rank], *given[axis % rank + 1 :])
+        axis = axis_of(options["old_dim"], rank)
+        return None if axis is None or given[axis] != 1 else (*given[:axis], *given[axis + 1 :])
     if "like" in options:
         return shapes.of(options["like"]) if isinstance(options["like"], fx.Node) else None
     if "start_dim" in options:
-        start, end = options["start_dim"] % rank, options["end_dim"] % rank
+        start, end = (axis_of(options[name], rank) for name in ("start_dim", "end_dim"))
+        if start is None or end is None:
+            return None
         sizes = given[start : end + 1]
         whole = product_of(sizes)
         return (*given[:start], -1 if whole is None else whole, *given[end + 1 :])
