@@ -94,9 +94,18 @@ def written_constants(graph: fx.Graph) -> frozenset[str]:
     for node in graph.nodes:
         if not writes_in_place(node):
             continue
-        targets = [*node.args[:1], node.kwargs.get("input"), node.kwargs.get("out")]
-        written.update(path for target in targets if (path := _origin(target)) is not None)
+        written.update(path for target in _targets(node) if (path := _origin(target)) is not None)
     return frozenset(written)
+
+
+def _targets(node: fx.Node) -> list[object]:
+    """Return what a node may write into, as its schema says where it has one."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return [*node.args[:1], node.kwargs.get("input"), node.kwargs.get("out")]
+    arguments = node.target._schema.arguments
+    given = {a.name: value for a, value in zip(arguments, node.args, strict=False)}
+    given |= node.kwargs
+    return [given.get(a.name) for a in arguments if a.alias_info and a.alias_info.is_write]
 
 
 def _origin(value: object) -> str | None:

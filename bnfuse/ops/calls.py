@@ -88,9 +88,9 @@ class Call:
         return self.owned["weight"].tensor
 
     def tensor(self, name: str) -> Tensor | None:
-        """Return a tensor the model owns, or None where there is none or the graph computes it."""
+        """Return a tensor the model owns, or None where that is none or the graph computes it."""
         constant = self.owned.get(name)
-        return None if constant is None else constant.tensor
+        return constant.tensor if constant and isinstance(constant.tensor, Tensor) else None
 
 
 def read_call(program: Program, node: fx.Node) -> Call | None:

@@ -53,7 +53,8 @@ def may_write(program: Program, node: fx.Node) -> bool:
         return True
     if node.op == "call_module":
         module = program.module(str(node.target))
-        return is_hooked(module) or not type(module).__module__.startswith("torch.nn.")
+        is_own = type(module).__module__.startswith(("torch.nn.", "torch.export."))
+        return is_hooked(module) or not is_own
     if node.op != "call_function" or isinstance(node.target, torch._ops.OpOverload):
         return False
     owner = str(getattr(node.target, "__module__", None) or "torch")
