@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnfuse.affine import Affine, as_float64
-from bnfuse.affine.merge import Branch, are_aligned, merged_branches
+from bnfuse.affine.merge import Branch, are_aligned, merged_cost, merged_padding_mode
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.geometry import branch_of
 from bnfuse.ops.odd import oddities
@@ -107,20 +107,19 @@ def _beside_convolution(program: Program, main: Arm, arms: Sequence[Arm]) -> tup
         other = None if arm is main else _as_branch(program, arm, main)
         if other is None:
             continue
-        trial = [one.signed for one in (*chosen, other)]
+        trial = [one.branch for one in (*chosen, other) if one.branch is not None]
         if not are_aligned(trial):
             continue
-        merged = merged_branches(trial)
         cost = sum(branch.multiplications for branch in trial)
-        if merged.multiplications <= cost and _can_be_written(main, merged):
+        if merged_cost(trial) <= cost and _can_be_written(main, merged_padding_mode(trial)):
             chosen.append(other)
     return tuple(chosen)
 
 
-def _can_be_written(main: Arm, merged: Branch) -> bool:
+def _can_be_written(main: Arm, padding_mode: str) -> bool:
     """Whether a call takes the padding: a function pads with zeros alone."""
     is_module = main.call is not None and main.call.is_module
-    return is_module or merged.padding_mode == "zeros"
+    return is_module or padding_mode == "zeros"
 
 
 def _as_branch(program: Program, arm: Arm, main: Arm) -> Arm | None:

@@ -19,7 +19,8 @@ SIZES = st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=5).map(tupl
 def reshapes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Draw a shape and another one with as many elements."""
     given = draw(SIZES)
-    rest, target = prod(given), []
+    rest = prod(given)
+    target: list[int] = []
     while rest > 1 and len(target) < 4:
         size = draw(st.sampled_from([d for d in range(1, rest + 1) if rest % d == 0]))
         target.append(size)

@@ -63,8 +63,9 @@ def test_broadcast() -> None:
 def test_split_as_pytorch_does(size: int, options: dict[str, int]) -> None:
     value = torch.zeros(2, size)
     count = next(iter(options.values()))
-    pieces = value.chunk(count, 1) if "chunks" in options else value.split(count, 1)
-    asked = call(Kind.SPLIT, **{"chunks": None, "split_size": None, "dim": -1, **options})
+    pieces = torch.chunk(value, count, 1) if "chunks" in options else torch.split(value, count, 1)
+    given: dict[str, Any] = {"chunks": None, "split_size": None, "dim": -1, **options}
+    asked = call(Kind.SPLIT, **given)
     assert split_shapes(asked, (A, size)) == tuple((A, piece.shape[1]) for piece in pieces)
 
 

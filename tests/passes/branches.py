@@ -22,7 +22,7 @@ BOUND = 1e-12
 class Block(nn.Module):
     """Layers by name and a forward over one value."""
 
-    def __init__(self, run: Callable[[Any, torch.Tensor], object], **layers: nn.Module) -> None:
+    def __init__(self, run: Callable[..., object], **layers: nn.Module) -> None:
         super().__init__()
         self.run = run
         for name, layer in layers.items():
@@ -36,7 +36,7 @@ class Block2(Block):
     """The same over two values."""
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> object:  # type: ignore[override]
-        return self.run(self, x, y)  # type: ignore[call-arg]
+        return self.run(self, x, y)
 
 
 def conv(size: Any = 3, inputs: int = 4, outputs: int = 4, **options: Any) -> nn.Conv2d:
