@@ -17,7 +17,7 @@ Declined, silently, since a sum of branches is no mistake:
 
 1. fewer than two branches read the same value, or none of them has tensors of its own;
 2. a branch has other readers, hooks, computed or written tensors, or another dtype;
-3. an in-place operation may write the value between its readers;
+3. an in-place operation may write the value between its readers, or a term before it is added;
 4. the branches do not align, or pad in different modes;
 5. the merged kernel would multiply more than the branches do together.
 
@@ -28,44 +28,55 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import fx
-
-from bnfuse.affine import Affine, as_float64, round_once
-from bnfuse.affine.merge import Branch, are_aligned, merged_branches
-from bnfuse.graph import value_readers
-from bnfuse.graph.readers import reads_metadata_only, writes_in_place
-from bnfuse.ops import Call, Kind, read_call, write_weights
-from bnfuse.ops.fresh import makes_new
-from bnfuse.ops.geometry import branch_of, write_geometry
-from bnfuse.ops.odd import oddities
+from bnfuse.affine import as_float64, round_once
+from bnfuse.affine.merge import Branch, merged_branches
+from bnfuse.graph import add_guard, assume_rank
+from bnfuse.graph.readers import reads_metadata_only
+from bnfuse.ops import Kind, write_weights
+from bnfuse.ops.arms import Arm, arms_over, clusters_of
+from bnfuse.ops.geometry import write_geometry
+from bnfuse.ops.sums import Sum, sum_at
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import decline
 
 if TYPE_CHECKING:
+    from torch import Tensor, fx
+
     from bnfuse.graph import Program
+    from bnfuse.ops import Call
     from bnfuse.report import Decline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Arm:
-    """One term of a sum.
+class Cluster:
+    """Branches over one value that become one layer.
 
     Attributes:
-        value: The term.
-        is_negative: Whether it is subtracted.
-        source: The value that the branch reads; the term itself where it is no branch.
-        call: The call that makes it, or None for the value itself.
-        branch: It as a convolution, or None where it is none.
+        arms: The branches, that of the main layer first.
+        main: The layer that does their work.
+        merged: What it becomes.
     """
 
-    value: fx.Node
-    is_negative: bool
-    source: fx.Node
-    call: Call | None
-    branch: Branch | None
+    arms: tuple[Arm, ...]
+    main: Call
+    merged: Branch
+
+    def rounded(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return the new tensors of the main layer in its dtype; None where they do not fit it.
+
+        A batch norm keeps its statistics: ``γ r (x − μ) + β`` is ``s x + t`` for ``γ = s / r`` and
+        ``β = t + s μ``.
+        """
+        if self.main.kind is Kind.CONVOLUTION:
+            like = self.main.weight
+            return round_once(self.merged.weight, like), round_once(self.merged.bias, like)
+        mean, variance = (self.main.owned[n].tensor for n in ("running_mean", "running_var"))
+        scale = self.merged.weight.reshape(-1)
+        gamma = scale * (as_float64(variance) + float(self.main.options["eps"])).sqrt()
+        beta = self.merged.bias + scale * as_float64(mean)
+        return round_once(gamma, mean), round_once(beta, mean)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,30 +84,23 @@ class Match:
     """A sum with branches that merge.
 
     Attributes:
-        top: The call of the outermost sum.
-        merging: The arms that become one.
-        others: The remaining arms.
-        main: The convolution that does their work.
-        merged: What it becomes.
-        sums: The sums between the arms and the outermost one.
+        whole: The sum.
+        clusters: The branches that become one, for each value that they read.
     """
 
-    top: Call
-    merging: tuple[Arm, ...]
-    others: tuple[Arm, ...]
-    main: Call
-    merged: Branch
-    sums: tuple[fx.Node, ...]
+    whole: Sum
+    clusters: tuple[Cluster, ...]
 
     @property
     def name(self) -> str:
         """The qualified name of the layer that adds up the branches."""
-        return self.top.name
+        return self.whole.top.name
 
     @property
     def layers(self) -> tuple[str, ...]:
         """All layers that would change."""
-        return tuple(arm.call.name for arm in self.merging if arm.call is not None)
+        arms = [arm for cluster in self.clusters for arm in cluster.arms]
+        return tuple(arm.call.name for arm in arms if arm.call is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,242 +111,116 @@ class MergeBranches:
 
     def match(self, program: Program, node: fx.Node) -> Match | None:
         """Return the sum at ``node`` if it is outermost and some of its branches merge."""
-        top = _sum_at(program, node)
-        if top is None or _is_part_of_a_sum(program, node):
+        whole = sum_at(program, node)
+        if whole is None:
             return None
-        arms, sums = _arms(program, top)
-        for source in dict.fromkeys(arm.source for arm in arms):
-            merging = _mergeable(program, [arm for arm in arms if arm.source is source])
-            if merging is not None:
-                gone = {arm.value for arm in merging}
-                others = tuple(arm for arm in arms if arm.value not in gone)
-                branches = [_signed(arm) for arm in merging]
-                merged = merged_branches(branches)
-                return Match(top, merging, others, _main(merging), merged, tuple(sums))
-        return None
+        found = clusters_of(program, arms_over(program, whole))
+        clusters = tuple(
+            Cluster(arms, arms[0].call, merged_branches([arm.signed for arm in arms]))
+            for arms in found
+            if arms[0].call is not None
+        )
+        return Match(whole, clusters) if clusters else None
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
         """Return None: what does not merge is no match."""
         return None
 
     def rewrite(self, program: Program, match: Match) -> tuple[Applied, ...] | Declined:
-        """Write the merged kernel and add up what is left."""
-        main, node = match.main, match.top.node
-        weight, bias = _rounded(match)
-        if weight is None or bias is None:
-            return Declined(match.name, node.name, decline("overflow", match.name, main.name))
-        if main.kind is Kind.CONVOLUTION:
-            write_geometry(program, main, match.merged)
-        into = write_weights(program, main, weight, bias)
-        _move_first(program, match)
-        total = main.node
-        with program.graph.inserting_before(node):
-            for arm in match.others:
-                total = _added(program.graph, total, arm)
-        applied = [
-            Applied(arm.call.name, arm.value.name, into)
-            for arm in match.merging
-            if arm.call is not None and arm.call.kind is Kind.BATCH_NORM
-        ]
+        """Write the merged kernels and add up what is left."""
+        node, applied = match.whole.top.node, []
+        rounded = [cluster.rounded() for cluster in match.clusters]
+        for cluster, (weight, bias) in zip(match.clusters, rounded, strict=True):
+            if weight is None or bias is None:
+                reason = decline("overflow", match.name, cluster.main.name)
+                return Declined(match.name, node.name, reason)
+        for cluster, (weight, bias) in zip(match.clusters, rounded, strict=True):
+            if weight is not None:
+                into = _write(program, cluster, weight, bias)
+                applied.append(Applied(match.name, node.name, into))
+                applied += [
+                    Applied(arm.call.name, arm.term.value.name, into)
+                    for arm in cluster.arms[1:]
+                    if arm.call is not None
+                ]
+        total = _added_up(program, match)
+        program.written_values.join(node, total)
         node.replace_all_uses_with(total)
-        program.graph.erase_node(node)
-        _erase_unread(program, match)
-        return (Applied(match.name, node.name, into), *applied)
+        _erase(program, match)
+        return tuple(applied)
 
 
-def _rounded(match: Match) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Return the new tensors of the main call in its dtype; a batch norm keeps its statistics.
+def _write(program: Program, cluster: Cluster, weight: Tensor, bias: Tensor | None) -> str:
+    """Make the main layer do the work of all, and return its name.
 
-    ``γ r (x − μ) + β`` is ``s x + t`` for ``γ = s / r`` and ``β = t + s μ``.
+    It takes the place of the first branch, so that who asks for the shape or the rank of a branch
+    can ask it instead: branches have the shape of their sum.
     """
-    main, merged = match.main, match.merged
+    main = cluster.main
+    for arm in cluster.arms:
+        if arm.guard is not None:
+            with program.graph.inserting_after(arm.source):
+                add_guard(program.graph, assume_rank, arm.source, *arm.guard)
     if main.kind is Kind.CONVOLUTION:
-        return round_once(merged.weight, main.weight), round_once(merged.bias, main.weight)
-    mean, variance = (main.owned[name].tensor for name in ("running_mean", "running_var"))
-    scale = merged.weight.reshape(-1)
-    gamma = scale * torch.sqrt(as_float64(variance) + float(main.options["eps"]))
-    return round_once(gamma, mean), round_once(merged.bias + scale * as_float64(mean), mean)
-
-
-def _sum_at(program: Program, node: fx.Node) -> Call | None:
-    """Return the call at a node if it is the sum or the difference of two values."""
-    call = read_call(program, node)
-    if call is None or call.kind not in (Kind.ADD, Kind.SUBTRACT):
-        return None
-    if not _writes_nothing_else(program, node):
-        return None
-    is_plain = len(call.operands) == 2 and call.options["alpha"] == 1
-    are_values = all(isinstance(o, fx.Node) and o.op != "get_attr" for o in call.operands)
-    return call if is_plain and are_values else None
-
-
-def _writes_nothing_else(program: Program, node: fx.Node) -> bool:
-    """Whether a sum writes into nothing that is read under another name: ``out += x``."""
-    while writes_in_place(node):
-        target = node.args[0] if node.args else None
-        if not isinstance(target, fx.Node) or len(value_readers(target)) > 1:
-            return False
-        if not writes_in_place(target):
-            return makes_new(program, target)
-        node = target
-    return True
-
-
-def _is_part_of_a_sum(program: Program, node: fx.Node) -> bool:
-    """Whether a sum is only added to something else, so that it is looked at from there."""
-    readers = value_readers(node)
-    return len(readers) == 1 and _sum_at(program, readers[0]) is not None
-
-
-def _arms(program: Program, top: Call) -> tuple[list[Arm], list[fx.Node]]:
-    """Return the terms of a sum, through the sums among them that nothing else reads, and those."""
-    found: list[Arm] = []
-    sums: list[fx.Node] = []
-    pending = _terms(top, is_negative=False)[::-1]  # a sum may have more terms than calls may nest
-    while pending:
-        value, is_negative = pending.pop()
-        inner = _sum_at(program, value)
-        if inner is not None and len(value_readers(value)) == 1:
-            sums.append(value)
-            pending += _terms(inner, is_negative=is_negative)[::-1]
-        else:
-            found.append(_arm(program, value, is_negative=is_negative))
-    return found, sums
-
-
-def _terms(total: Call, *, is_negative: bool) -> list[tuple[fx.Node, bool]]:
-    """Return the operands of a sum with their signs."""
-    first, second = total.operands
-    return [(first, is_negative), (second, is_negative ^ (total.kind is Kind.SUBTRACT))]
-
-
-def _arm(program: Program, value: fx.Node, *, is_negative: bool) -> Arm:
-    call = read_call(program, value)
-    if call is not None and len(value_readers(value)) == 1:
-        branch = branch_of(program, call)
-        if branch is not None:
-            return Arm(value, is_negative, call.input, call, branch)
-        if _is_constant_norm(program, call):
-            return Arm(value, is_negative, call.input, call, None)
-    return Arm(value, is_negative, value, None, None)
-
-
-def _is_constant_norm(program: Program, call: Call) -> bool:
-    """Whether a call is a batch norm with statistics that nothing writes."""
-    return (
-        call.kind is Kind.BATCH_NORM
-        and not (call.hooked or call.computed or oddities(call) or call.options["training"])
-        and call.tensor("running_mean") is not None
-        and not any(c.path in program.written for c in call.owned.values())
-    )
-
-
-def _mergeable(program: Program, arms: list[Arm]) -> tuple[Arm, ...] | None:
-    """Return the arms over one value that become one convolution, or None."""
-    main = max(arms, key=lambda arm: arm.branch.weight.numel() if arm.branch else 0)
-    if main.source in program.written_values:
-        return None
-    if main.branch is None:
-        return _norms(arms)
-    if main.call is None:
-        return None
-    dtype = main.call.weight.dtype
-    chosen = [main]
-    for arm in arms:
-        as_branch = _as_branch(arm, main.branch, dtype)
-        if arm is main or as_branch is None:
-            continue
-        trial = [_signed(one) for one in (*chosen, as_branch)]
-        if not are_aligned(trial):
-            continue
-        cost = sum(branch.multiplications for branch in trial)
-        if merged_branches(trial).multiplications <= cost:
-            chosen.append(as_branch)
-    return tuple(chosen) if len(chosen) > 1 else None
-
-
-def _norms(arms: list[Arm]) -> tuple[Arm, ...] | None:
-    """Return batch norms of one value, and the value itself, whose sum is one batch norm."""
-    norms = [arm for arm in arms if arm.call is not None]
-    if not norms or len(arms) < 2:
-        return None
-    statistics = norms[0].call.owned["running_mean"].tensor if norms[0].call else None
-    if statistics is None:
-        return None
-    like = Branch.diagonal(torch.ones_like(statistics), torch.zeros_like(statistics), axes=1)
-    found = [_as_branch(arm, like, statistics.dtype) for arm in (norms[0], *arms)]
-    chosen = tuple(dict.fromkeys(arm for arm in found[1:] if arm is not None))
-    first = [arm for arm in chosen if arm.value is norms[0].value]
-    rest = [arm for arm in chosen if arm.value is not norms[0].value]
-    return (*first, *rest) if first and rest else None
-
-
-def _as_branch(arm: Arm, like: Branch, dtype: torch.dtype) -> Arm | None:
-    """Return an arm with its branch, beside a convolution with those axes and channels."""
-    if arm.branch is not None and arm.call is not None:
-        return arm if arm.call.weight.dtype is dtype else None
-    axes, channels = len(like.stride), like.channels[0]
-    if arm.call is None:
-        ones = torch.ones(channels, dtype=torch.float64, device=like.weight.device)
-        branch = Branch.diagonal(ones, torch.zeros_like(ones), axes)
-    else:
-        owned = arm.call.owned
-        if any(constant.tensor.dtype is not dtype for constant in owned.values()):
-            return None
-        affine = Affine.of_batch_norm(
-            owned["running_mean"].tensor,
-            owned["running_var"].tensor,
-            arm.call.tensor("weight"),
-            arm.call.tensor("bias"),
-            float(arm.call.options["eps"]),
-        )
-        if not affine.is_finite:
-            return None
-        branch = Branch.diagonal(affine.scale, as_float64(affine.shift), axes)
-    return Arm(arm.value, arm.is_negative, arm.source, arm.call, branch)
-
-
-def _signed(arm: Arm) -> Branch:
-    """Return the branch of an arm with its sign."""
-    if arm.branch is None:
-        raise LookupError(f"{arm.value.name} is no branch")
-    return arm.branch.negated() if arm.is_negative else arm.branch
-
-
-def _main(arms: tuple[Arm, ...]) -> Call:
-    """Return the convolution that the others are merged into."""
-    call = arms[0].call
-    if call is None:
-        raise LookupError("the first arm is the largest convolution")
-    return call
-
-
-def _added(graph: fx.Graph, total: fx.Node, arm: Arm) -> fx.Node:
-    target = operator.sub if arm.is_negative else operator.add
-    return graph.call_function(target, (total, arm.value))
-
-
-def _move_first(program: Program, match: Match) -> None:
-    """Put the convolution where the first branch was, and let who asks for shapes ask it.
-
-    A branch has the shape of the sum, so a check of its rank may look at that instead.
-    """
-    values = {arm.value for arm in match.merging if arm.call is not None}
+        write_geometry(program, main, cluster.merged)
+    into = write_weights(program, main, weight, bias)
+    values = {arm.term.value for arm in cluster.arms if arm.call is not None}
     first = next(node for node in program.graph.nodes if node in values)
-    main = match.main.node
-    if first is not main:
-        for needed in (*(n for n in main.all_input_nodes if n.op == "get_attr"), main):
+    if first is not main.node:
+        constants = [node for node in main.node.all_input_nodes if node.op == "get_attr"]
+        for needed in (*constants, main.node):
             first.prepend(needed)
+    _let_ask(main.node, values)
+    return into
+
+
+def _let_ask(main: fx.Node, values: set[fx.Node]) -> None:
+    """Let who asks for the shape of a value ask for that of the main layer's."""
     for value in values - {main}:
         for reader in list(value.users):
             if reads_metadata_only(reader, value):
                 reader.replace_input_with(value, main)
 
 
-def _erase_unread(program: Program, match: Match) -> None:
-    """Remove the branches and inner sums that nothing reads any more."""
-    arms = {arm.value for arm in (*match.merging, *match.others)}
-    pending = (arms | set(match.sums)) - {match.main.node}
-    for node in reversed(list(program.graph.nodes)):
-        if node in pending and not node.users and node.op != "placeholder":
+def _added_up(program: Program, match: Match) -> fx.Node:
+    """Add up the merged layers and the other terms, in order, and return the total."""
+    into = {arm.term: cluster for cluster in match.clusters for arm in cluster.arms}
+    total: fx.Node | None = None
+    seen: set[Cluster] = set()
+    with program.graph.inserting_before(match.whole.top.node):
+        for term in match.whole.terms:
+            cluster = into.get(term)
+            if cluster in seen:
+                continue
+            value, is_negative, is_in_place = term.value, term.is_negative, term.is_in_place
+            if cluster is not None:
+                seen.add(cluster)
+                value, is_negative = cluster.main.node, False
+                is_in_place = all(arm.term.is_in_place for arm in cluster.arms)
+            if total is None:
+                total = value
+                continue
+            last, target = total, _OPERATORS[is_negative, is_in_place]
+            total = program.graph.call_function(target, (last, value))
+            if is_in_place:
+                program.written_values.join(last, total)
+    if total is None:
+        raise LookupError(f"{match.name} adds up nothing")
+    return total
+
+
+_OPERATORS: dict[tuple[bool, bool], Any] = {
+    (False, False): operator.add,
+    (False, True): operator.iadd,
+    (True, False): operator.sub,
+    (True, True): operator.isub,
+}
+
+
+def _erase(program: Program, match: Match) -> None:
+    """Remove the sums and the branches that nothing reads any more."""
+    program.graph.erase_node(match.whole.top.node)
+    arms = [arm for cluster in match.clusters for arm in cluster.arms[1:] if arm.call is not None]
+    for node in (*match.whole.inner, *(arm.term.value for arm in arms)):
+        if not node.users:
             program.erase(node)

@@ -138,6 +138,8 @@ def _as_pointwise(program: Program, call: Call) -> Branch | None:
     written = any(constant.path in program.written for constant in call.owned.values())
     if call.hooked or call.computed or oddities(call) or written:
         return None
+    if not call.weight.is_floating_point():
+        return None
     weight, bias = as_float64(call.weight), call.tensor("bias")
     shift = weight.new_zeros(weight.shape[0]) if bias is None else as_float64(bias)
     return Branch(weight.unsqueeze(2), shift, (1,), (0,), (1,), 1)

@@ -102,6 +102,50 @@ def _reach(branch: Branch) -> tuple[int, ...]:
     return tuple(2 * p - d * (k - 1) for p, d, k in axes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What the sum of aligned branches looks like, and where their taps stand in it."""
+
+    places: list[list[list[int]]]
+    kernel: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str
+
+    @classmethod
+    def of(cls, branches: Sequence[Branch]) -> _Form:
+        """Find the common grid of the taps."""
+        axes = range(len(branches[0].stride))
+        padding = tuple(max(branch.padding[axis] for branch in branches) for axis in axes)
+        places = [
+            [
+                [padding[axis] - one.padding[axis] + one.dilation[axis] * tap for tap in range(k)]
+                for axis, k in enumerate(one.kernel)
+            ]
+            for one in branches
+        ]
+        steps = [gcd(*(place for own in places for place in own[axis])) or 1 for axis in axes]
+        ends = [max(place for own in places for place in own[axis]) for axis in axes]
+        kernel = tuple(end // step + 1 for end, step in zip(ends, steps, strict=True))
+        groups = gcd(*(branch.groups for branch in branches))
+        mode = next((branch.padding_mode for branch in branches if any(branch.padding)), "zeros")
+        return cls(places, kernel, padding, tuple(steps), groups, mode)
+
+
+def merged_cost(branches: Sequence[Branch]) -> int:
+    """Return how many multiplications the sum of aligned branches takes as one convolution."""
+    form = _Form.of(branches)
+    inputs, outputs = branches[0].channels
+    is_pointwise_diagonal = inputs == outputs == form.groups and prod(form.kernel) == 1
+    return 0 if is_pointwise_diagonal else outputs * (inputs // form.groups) * prod(form.kernel)
+
+
+def merged_padding_mode(branches: Sequence[Branch]) -> str:
+    """Return how the sum of aligned branches is padded."""
+    return _Form.of(branches).padding_mode
+
+
 def merged_branches(branches: Sequence[Branch]) -> Branch:
     """Return the sum of aligned branches as one convolution.
 
@@ -112,39 +156,19 @@ def merged_branches(branches: Sequence[Branch]) -> Branch:
     Source: Ding et al., 2021, https://arxiv.org/abs/2101.03697, section 3.3, for 3x3, 1x1 and
     identity; dilation and groups follow from the same sum.
     """
-    padding = tuple(max(branch.padding[axis] for branch in branches) for axis in _axes(branches))
-    places = [
-        [
-            [padding[axis] - branch.padding[axis] + branch.dilation[axis] * tap for tap in range(k)]
-            for axis, k in enumerate(branch.kernel)
-        ]
-        for branch in branches
-    ]
-    steps = [
-        gcd(*(place for own in places for place in own[axis])) or 1 for axis in _axes(branches)
-    ]
-    kernel = [
-        max(place for own in places for place in own[axis]) // steps[axis] + 1
-        for axis in _axes(branches)
-    ]
-    groups = gcd(*(branch.groups for branch in branches))
+    form, like = _Form.of(branches), branches[0].weight
     inputs, outputs = branches[0].channels
-    weight = torch.zeros(
-        outputs, inputs // groups, *kernel, dtype=torch.float64, device=branches[0].weight.device
-    )
-    for branch, own in zip(branches, places, strict=True):
-        taps = [[place // steps[axis] for place in own[axis]] for axis in _axes(branches)]
-        own_weight = regrouped_weight(branch, groups)
+    shape = (outputs, inputs // form.groups, *form.kernel)
+    weight = torch.zeros(shape, dtype=torch.float64, device=like.device)
+    for branch, own in zip(branches, form.places, strict=True):
+        taps = [[p // step for p in axis] for axis, step in zip(own, form.dilation, strict=True)]
+        own_weight = regrouped_weight(branch, form.groups)
         for tap in product(*(enumerate(places_on_axis) for places_on_axis in taps)):
             mine, theirs = zip(*tap, strict=True)
             weight[(..., *theirs)] += own_weight[(..., *mine)]
     bias = torch.stack([branch.bias for branch in branches]).sum(0)
-    mode = next((branch.padding_mode for branch in branches if any(branch.padding)), "zeros")
-    return Branch(weight, bias, branches[0].stride, padding, tuple(steps), groups, mode)
-
-
-def _axes(branches: Sequence[Branch]) -> range:
-    return range(len(branches[0].stride))
+    geometry = (branches[0].stride, form.padding, form.dilation, form.groups, form.padding_mode)
+    return Branch(weight, bias, *geometry)
 
 
 def regrouped_weight(branch: Branch, groups: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import gc
 import itertools
 import sys
 from contextlib import contextmanager
@@ -136,12 +137,15 @@ def noting_code(
             if scopes is not None:
                 scopes[frame.f_code] = frame.f_globals
 
-    before = sys.getprofile()
+    before, collects = sys.getprofile(), gc.isenabled()
+    gc.disable()  # what runs when garbage is collected is no part of the forward
     sys.setprofile(note)
     try:
         yield
     finally:
         sys.setprofile(before)
+        if collects:
+            gc.enable()
 
 
 def tests_none(code: CodeType) -> bool:

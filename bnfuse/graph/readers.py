@@ -38,6 +38,11 @@ _STORE_OPERATORS = frozenset(
 )  # fmt: skip
 
 
+# They give the tensor that they are called on another shape.
+_RESHAPING_IN_PLACE = frozenset(
+    {"unsqueeze_", "squeeze_", "t_", "transpose_", "swapaxes_", "swapdims_", "resize_",
+     "resize_as_", "as_strided_", "set_"}
+)  # fmt: skip
 _SHAPED_LIKE = frozenset({"reshape_as", "view_as", "expand_as"})
 
 
@@ -73,6 +78,12 @@ def writes_in_place(node: fx.Node) -> bool:
     return False
 
 
+def reshapes_in_place(node: fx.Node) -> bool:
+    """Whether a node may give its input another rank or other sizes."""
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return str(name).partition(".")[0] in _RESHAPING_IN_PLACE
+
+
 def written_constants(graph: fx.Graph) -> frozenset[str]:
     """Return the paths of tensors of the model that a forward may write.
 
@@ -83,9 +94,18 @@ def written_constants(graph: fx.Graph) -> frozenset[str]:
     for node in graph.nodes:
         if not writes_in_place(node):
             continue
-        targets = [*node.args[:1], node.kwargs.get("input"), node.kwargs.get("out")]
-        written.update(path for target in targets if (path := _origin(target)) is not None)
+        written.update(path for target in _targets(node) if (path := _origin(target)) is not None)
     return frozenset(written)
+
+
+def _targets(node: fx.Node) -> list[object]:
+    """Return what a node may write into, as its schema says where it has one."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return [*node.args[:1], node.kwargs.get("input"), node.kwargs.get("out")]
+    arguments = node.target._schema.arguments
+    given = {a.name: value for a, value in zip(arguments, node.args, strict=False)}
+    given |= node.kwargs
+    return [given.get(a.name) for a in arguments if a.alias_info and a.alias_info.is_write]
 
 
 def _origin(value: object) -> str | None:

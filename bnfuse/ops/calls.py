@@ -69,6 +69,11 @@ class Call:
         return [name for name, value in everything.items() if isinstance(value, fx.Node)]
 
     @property
+    def is_broadcast(self) -> bool:
+        """Whether a bound that the graph computes may give an activation's result more axes."""
+        return self.kind is Kind.ACTIVATION and bool(self.computed)
+
+    @property
     def owned(self) -> dict[str, Constant]:
         """The tensors that the model owns, by argument name."""
         return {k: v for k, v in self.constants.items() if isinstance(v, Constant)}
@@ -83,9 +88,9 @@ class Call:
         return self.owned["weight"].tensor
 
     def tensor(self, name: str) -> Tensor | None:
-        """Return a tensor the model owns, or None where there is none or the graph computes it."""
+        """Return a tensor the model owns, or None where that is none or the graph computes it."""
         constant = self.owned.get(name)
-        return None if constant is None else constant.tensor
+        return constant.tensor if constant and isinstance(constant.tensor, Tensor) else None
 
 
 def read_call(program: Program, node: fx.Node) -> Call | None:

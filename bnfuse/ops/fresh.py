@@ -55,7 +55,7 @@ def may_write(program: Program, node: fx.Node) -> bool:
     if node.op == "call_module":
         module = program.module(str(node.target))
         owner = type(module).__module__
-        is_known = owner.startswith(("torch.nn.", "bnfuse."))
+        is_known = owner.startswith(("torch.nn.", "torch.export.", "bnfuse."))
         return owner != _INPUT_CHECKS and (is_hooked(module) or not is_known)
     if node.op != "call_function" or isinstance(node.target, torch._ops.OpOverload):
         return False

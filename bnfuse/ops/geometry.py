@@ -34,41 +34,48 @@ def branch_of(program: Program, call: Call) -> Branch | None:
         return None
     axes = weight.ndim - 2
     padding = _padding(call, weight)
-    if padding is None:
+    stride, dilation = (_each(call.options[name], axes) for name in ("stride", "dilation"))
+    if padding is None or stride is None or dilation is None or not weight.is_floating_point():
         return None
     shift = torch.zeros(weight.shape[0]) if bias is None else bias
     return Branch(
         as_float64(weight),
         as_float64(shift).to(weight.device),
-        _each(call.options["stride"], axes),
+        stride,
         padding,
-        _each(call.options["dilation"], axes),
+        dilation,
         int(call.options["groups"]),
         str(call.options["padding_mode"]),
     )
 
 
 def _padding(call: Call, weight: torch.Tensor) -> tuple[int, ...] | None:
-    """Return the padding of each axis, or None where its two sides differ."""
+    """Return the padding of each axis, or None where it is computed or its two sides differ."""
     given, axes = call.options["padding"], weight.ndim - 2
     if given == "valid":
         return (0,) * axes
     if given != "same":
         return _each(given, axes)
     steps = _each(call.options["dilation"], axes)
+    if steps is None:
+        return None
     both = [d * (k - 1) for d, k in zip(steps, weight.shape[2:], strict=True)]
     return None if any(amount % 2 for amount in both) else tuple(amount // 2 for amount in both)
 
 
-def _each(value: Any, axes: int) -> tuple[int, ...]:
-    """Return an option of a convolution for each spatial axis."""
+def _each(value: Any, axes: int) -> tuple[int, ...] | None:
+    """Return an option of a convolution for each spatial axis, or None where it is no number."""
     given = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(size, int) for size in given):
+        return None
     return given * axes if len(given) == 1 else given
 
 
 def write_geometry(program: Program, call: Call, branch: Branch) -> None:
     """Give a call site the stride, padding, dilation and groups of a branch."""
     if not call.is_module:
+        if isinstance(call.node.target, torch._ops.OpOverload):  # others may take words as padding
+            call.node.target = call.node.target.overloadpacket.default
         names = argument_names(call.node)
         if isinstance(call.node.target, torch._ops.OpOverload):  # another one takes padding="same"
             call.node.target = call.node.target.overloadpacket.default
@@ -84,6 +91,7 @@ def write_geometry(program: Program, call: Call, branch: Branch) -> None:
     if not isinstance(module, nn.modules.conv._ConvNd):
         raise TypeError(f"{call.name} is no convolution: write weights only to what was read.")
     module.kernel_size, module.groups = branch.kernel, branch.groups
+    module.padding_mode = branch.padding_mode  # type: ignore[assignment]  # one of torch's own
     module.stride, module.padding, module.dilation = branch.stride, branch.padding, branch.dilation
     module._reversed_padding_repeated_twice = [p for p in reversed(branch.padding) for _ in "ab"]
 

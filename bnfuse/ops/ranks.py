@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from bnfuse.graph.guards import assume_rank, check_rank
 from bnfuse.graph.hooks import is_hooked
+from bnfuse.graph.readers import reshapes_in_place
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.table import Kind
 
@@ -34,11 +35,19 @@ class Ranks:
         program: The program; nodes added to its graph later are not known.
         batched: Whether to take it that convolutions are given batches. What follows is not proven,
             and whoever relies on it has to put a guard.
+
+    Attributes:
+        hold: Whether a value keeps its rank; if one is reshaped in place, nothing is proven.
     """
 
     def __init__(self, program: Program, *, batched: bool = False) -> None:
         self._parent: dict[fx.Node, tuple[fx.Node, int]] = {}
         self._known: dict[fx.Node, int] = {}
+        self._empty: set[fx.Node] = set()
+        self._pieces: dict[fx.Node, tuple[fx.Node, int]] = {}
+        self.hold = not any(map(reshapes_in_place, program.graph.nodes))
+        if not self.hold:
+            return
         calls = [(node, read_call(program, node)) for node in program.graph.nodes]
         for node, call in calls:
             self._state(program, node)
@@ -105,6 +114,8 @@ class Ranks:
             tensor = program.tensor(str(node.target))
             if tensor is not None:
                 self._fix(node, tensor.ndim)
+                if tensor.shape == (0,):  # fits values of any rank in a concatenation
+                    self._empty.add(node)
         elif node.op == "call_module":
             module = program.module(str(node.target))
             fixed = None if is_hooked(module) else _FIXED_RANK.get(type(module))
@@ -115,17 +126,19 @@ class Ranks:
 
     def _relate(self, call: Call) -> None:
         """Take in how the rank of a call's result follows from its input's."""
+        if call.is_broadcast:
+            return
         rule = _RULES.get(call.kind)
         if rule is not None:
             rule(self, call)
             return
         self._link(call.node, call.input, 0)
-        if call.kind is Kind.PERMUTATION and isinstance(call.options["dims"], tuple):
-            self._fix(call.node, len(call.options["dims"]))
+        if call.kind is Kind.PERMUTATION and (count := _count(call.options["dims"])) is not None:
+            self._fix(call.node, count)
 
     def _relate_arms(self, call: Call) -> None:
         for operand in call.operands:
-            if isinstance(operand, fx.Node):
+            if isinstance(operand, fx.Node) and operand not in self._empty:
                 self._link(call.node, operand, 0)
 
     def _relate_mean(self, call: Call) -> None:
@@ -134,6 +147,8 @@ class Ranks:
 
     def _relate_pieces(self, call: Call) -> None:
         """A split returns a tuple; what is taken out of it is related by ``_relate_item``."""
+        change = -1 if "unbind" in str(call.node.target) else 0
+        self._pieces[call.node] = (call.input, change)
 
     def _relate_binary(self, call: Call) -> None:
         values = [operand for operand in call.operands if isinstance(operand, fx.Node)]
@@ -146,24 +161,21 @@ class Ranks:
 
     def _relate_item(self, call: Call) -> None:
         """``value[:, 1:]``, or a piece of what a split returned."""
-        index = call.options["index"]
-        split = call.input
-        if isinstance(index, int) and _is_split(split):
-            change = -1 if "unbind" in str(split.target) else 0
-            source = split.args[0] if split.args else split.kwargs.get("input")
-            if isinstance(source, fx.Node):
-                self._link(call.node, source, change)
-        elif isinstance(index, tuple) and not _is_split(split):
+        index, value = call.options["index"], call.input
+        if value in self._pieces:
+            if type(index) is int:
+                self._link(call.node, *self._pieces[value])
+        elif isinstance(index, tuple):
             added = sum(part is None for part in index)
             taken = sum(isinstance(part, int) for part in index)
-            if all(part is None or isinstance(part, int | slice) for part in index):
-                self._link(call.node, split, added - taken)
+            if all(part is None or type(part) in (int, slice) for part in index):
+                self._link(call.node, value, added - taken)
 
     def _relate_reshape(self, call: Call) -> None:
         given = call.options
         if "shape" in given:
-            if _is_list_of_sizes(given["shape"]):
-                self._fix(call.node, len(given["shape"]))
+            if (count := _count(given["shape"])) is not None:
+                self._fix(call.node, count)
         elif "like" in given:
             if isinstance(given["like"], fx.Node):
                 self._link(call.node, given["like"], 0)
@@ -174,7 +186,7 @@ class Ranks:
 
     def _relate_flatten(self, call: Call) -> None:
         start, end = call.options["start_dim"], call.options["end_dim"]
-        if not isinstance(start, int) or not isinstance(end, int):
+        if type(start) is not int or type(end) is not int:
             return
         if start >= 0 and end == -1:
             self._fix(call.node, start + 1)
@@ -182,15 +194,15 @@ class Ranks:
             self._link(call.node, call.input, start - end)
 
 
-def _is_list_of_sizes(shape: Any) -> bool:
-    """Whether a shape is given axis by axis; a single value may be a whole shape, or a dtype."""
-    return isinstance(shape, list | tuple) and (len(shape) != 1 or isinstance(shape[0], int))
+def _count(given: Any) -> int | None:
+    """Return how many axes are given, or None where that is not sure.
 
-
-def _is_split(node: fx.Node) -> bool:
-    """Whether a node returns pieces of its input."""
-    name = str(getattr(node.target, "__name__", node.target))
-    return name.split(".")[0] in ("chunk", "split", "unbind", "split_with_sizes")
+    One computed value may be a whole shape, as in ``x.view(y.shape)``, and ``x.view(dtype)`` keeps
+    the shape.
+    """
+    if not isinstance(given, list | tuple) or not all(isinstance(g, int | fx.Node) for g in given):
+        return None
+    return None if len(given) == 1 and isinstance(given[0], fx.Node) else len(given)
 
 
 def _change_by_mean(call: Call) -> int | None:

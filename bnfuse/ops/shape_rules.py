@@ -34,16 +34,18 @@ def unknown_shape(node: fx.Node, rank: int) -> Shape:
     return tuple(Unknown(node, axis) for axis in range(rank))
 
 
-def axis_of(dim: Any, rank: int) -> int | None:
-    """Return an axis counted from the front, or None where the graph computes it or it is none.
+def axis_of(given: object, rank: int) -> int | None:
+    """Return an axis, counted from the front; None where it is computed, or there is no such axis.
 
     >>> axis_of(-1, 4), axis_of(4, 4)
     (3, None)
     """
-    return dim % rank if isinstance(dim, int) and -rank <= dim < rank else None
+    if type(given) is not int or not -rank <= given < rank:
+        return None
+    return given % rank
 
 
-def axes_of(dims: Any, rank: int) -> tuple[int, ...] | None:
+def axes_of(dims: object, rank: int) -> tuple[int, ...] | None:
     """Return one axis or several counted from the front, or None where there is not one at least.
 
     >>> axes_of([-1, 0], 3)
@@ -90,7 +92,7 @@ def split_shapes(call: Call, given: Shape) -> tuple[Shape, ...] | None:
     wanted: Any = call.options["split_size"]
     if isinstance(call.options["chunks"], int):
         wanted = -(-size // call.options["chunks"])
-    if isinstance(wanted, int):
+    if isinstance(wanted, int) and wanted > 0:
         wanted = [min(wanted, size - start) for start in range(0, size, wanted)]
     if not isinstance(wanted, list | tuple) or not all(isinstance(w, int) for w in wanted):
         return None
@@ -129,6 +131,8 @@ def _pooled(call: Call, given: Shape) -> Shape | None:
         return None
     wanted = call.options.get("output_size")
     sizes: list[Any] = list(wanted) if isinstance(wanted, list | tuple) else [wanted] * count
+    if len(sizes) != count or len(given) < count:
+        return None
     kept = given[: len(given) - count]
     last = range(len(kept), len(given))
     return (

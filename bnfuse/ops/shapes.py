@@ -65,7 +65,7 @@ class Shapes:
         self._shapes: dict[fx.Node, Shape] = {}
         self._pieces: dict[fx.Node, tuple[Shape, ...]] = {}
         self._sizes: dict[fx.Node, Size | tuple[Size, ...]] = {}
-        for node in program.graph.nodes:
+        for node in program.graph.nodes if self.ranks.hold else ():
             shape = self._shape(program, node)
             if shape is not None:
                 self._shapes[node] = shape
@@ -108,6 +108,8 @@ class Shapes:
         if of_several is not None:
             return of_several(self, call)
         given = self.of(call.input)
+        if call.is_broadcast:
+            return None
         if given is None or call.kind in _SAME_SHAPE:
             return given
         if call.kind is Kind.RESHAPE:
@@ -128,13 +130,22 @@ class Shapes:
         if pieces is not None and isinstance(index, int) and -len(pieces) <= index < len(pieces):
             return pieces[index]
         sizes = self._sizes.get(call.input)
-        if isinstance(sizes, tuple) and _is_within(index, len(sizes)):
-            self._sizes[call.node] = sizes[index]
+        if isinstance(sizes, tuple):
+            self._note_size(call.node, sizes, index)
         return None
+
+    def _note_size(self, node: fx.Node, sizes: tuple[Size, ...], index: Any) -> None:
+        """Note that a node is one of some sizes, or several in a row."""
+        is_known = isinstance(index, slice) and not any(
+            isinstance(end, fx.Node) for end in (index.start, index.stop, index.step)
+        )
+        if is_known or axis_of(index, len(sizes)) is not None:
+            self._sizes[node] = sizes[index]
 
     def _concatenation(self, call: Call) -> Shape | None:
         arms = [self.of(arm) if isinstance(arm, fx.Node) else None for arm in call.operands]
-        first = arms[0]
+        arms = [arm for arm in arms if arm != (0,)]  # such an arm fits any others
+        first = arms[0] if arms else None
         axis = None if first is None else axis_of(call.options["dim"], len(first))
         if first is None or axis is None:
             return None
@@ -175,9 +186,7 @@ class Shapes:
         ):
             self._sizes[node] = shape
         elif is_size or str(node.target) == "aten.sym_size.int":
-            axis = axis_of((*node.args[1:], node.kwargs.get("dim"))[0], len(shape))
-            if axis is not None:
-                self._sizes[node] = shape[axis]
+            self._note_size(node, shape, node.args[1])
 
     def _reshaped(self, call: Call, given: Shape) -> Shape | None:
         target = reshape_target(self, call, given)
@@ -215,8 +224,7 @@ def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
         return None if axis is None else (*given[:axis], 1, *given[axis:])
     if "old_dim" in options:
         axis = axis_of(options["old_dim"], rank)
-        is_single = axis is not None and given[axis] == 1
-        return (*given[:axis], *given[axis + 1 :]) if axis is not None and is_single else None
+        return None if axis is None or given[axis] != 1 else (*given[:axis], *given[axis + 1 :])
     if "like" in options:
         return shapes.of(options["like"]) if isinstance(options["like"], fx.Node) else None
     if "start_dim" in options:

@@ -180,7 +180,13 @@ SHAPE_KEEPING = (
         kind=Kind.ACTIVATION,
         modules=_ELEMENTWISE_MODULES,
         functions=dict.fromkeys(_ELEMENTWISE_FUNCTIONS, ("input",)),
-        methods=dict.fromkeys(("sigmoid", "tanh", "softmax", "clamp"), ("input",)),
+        methods=dict.fromkeys(("sigmoid", "tanh", "softmax"), ("input",)),
+    ),
+    Operation(
+        kind=Kind.ACTIVATION,
+        functions=dict.fromkeys((torch.clamp, _ATEN.clamp.default), ("input", "min", "max")),
+        methods={"clamp": ("input", "min", "max")},
+        options={"min": None, "max": None},
     ),
 )
 

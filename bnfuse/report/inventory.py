@@ -109,8 +109,9 @@ class Inventory:
         computed = {a.site for r in results for a in r.applied if a.into is None}
         reasons = {d.site: d.reason for r in results for d in r.declined}
         reasons.update({s.site: s.reason for s in self.sites if s.reason})
+        moved = {a.name: a.into for r in results for a in r.applied if a.into and _merges(r.by)}
         rows = [
-            Row(self._full(a.name), self._full(a.site), self._full(a.into or ""), by)
+            Row(self._full(a.name), self._full(a.site), self._full(_last(a.into, moved)), by)
             for by, a in (done[s.site] for s in self.sites if s.site in done)
         ]
         folded = tuple(row for row in rows if not _is_merge(row))
@@ -158,7 +159,21 @@ def summed(model: str, outcomes: Sequence[Settled], previous: Report | None) -> 
 
 
 def _is_merge(row: Row) -> bool:
-    return row.by is not None and row.by.startswith("merge")
+    return row.by is not None and _merges(row.by)
+
+
+def _merges(by: str) -> bool:
+    """Whether a pass makes one layer of several."""
+    return by.startswith("merge")
+
+
+def _last(into: str | None, moved: dict[str, str]) -> str:
+    """Return the layer that does the work now: what absorbed a batch norm may have merged since."""
+    name, seen = into or "", {into}
+    while name in moved and moved[name] not in seen:
+        name = moved[name]
+        seen.add(name)
+    return name
 
 
 def _sites_at(program: Program, node: fx.Node) -> list[Site]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from bnfuse.capture.code import codes_of, noting_code, untraceable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
 COUNT = 0
 
@@ -135,3 +137,23 @@ def test_code_that_runs_is_noted_and_the_profiler_put_back() -> None:
     assert makes_one_like_itself.__code__ in run
     catches(torch.ones(1))
     assert catches.__code__ not in run
+
+
+def test_what_runs_when_garbage_is_collected_is_not_noted() -> None:
+    """Libraries register such functions; one that sets a global is not the forward's doing."""
+    run: set[CodeType] = set()
+    seen: list[str] = []
+
+    def collected(phase: str, _: dict[str, int]) -> None:
+        seen.append(phase)
+
+    gc.callbacks.append(collected)
+    try:
+        with noting_code(run):
+            for _ in range(5000):
+                cycle: list[object] = []
+                cycle.append(cycle)
+    finally:
+        gc.callbacks.remove(collected)
+    assert gc.isenabled()
+    assert collected.__code__ not in run

@@ -24,13 +24,13 @@ def rank_of_output(model: nn.Module) -> int | None:
     [
         ((nn.Flatten(), nn.Linear(2, 2)), 2),
         ((nn.Flatten(1), nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2)), 2),
-        ((nn.Flatten(0),), None),
+        ((nn.Flatten(0),), 1),
         ((nn.Flatten(1, 2),), None),
         ((nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1), nn.MaxPool2d(2)), 4),
         ((nn.BatchNorm3d(2), nn.Dropout3d()), 5),
         ((nn.BatchNorm1d(2),), None),
         ((nn.Conv2d(2, 2, 1),), None),
-        ((nn.BatchNorm2d(2), nn.PixelShuffle(1)), None),
+        ((nn.BatchNorm2d(2), nn.PixelShuffle(1)), 4),
         ((nn.BatchNorm2d(2), nn.Unflatten(1, (1, 2))), None),
     ],
     ids=str,
@@ -52,7 +52,7 @@ class Flattening(nn.Module):
 
 @pytest.mark.parametrize("method", [True, False])
 @pytest.mark.parametrize(
-    ("args", "rank"), [((1,), 2), ((1, -1), 2), ((), None), ((0, 1), None), ((2,), None)]
+    ("args", "rank"), [((1,), 2), ((1, -1), 2), ((), 1), ((0, 1), None), ((2,), 3), ((-2,), None)]
 )
 def test_by_flatten(args: tuple[int, ...], rank: int | None, method: bool) -> None:
     assert rank_of_output(Flattening(*args, method=method)) == rank

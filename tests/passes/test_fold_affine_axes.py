@@ -84,17 +84,18 @@ def test_other_axis_by_the_rank_of_the_norm() -> None:
     assert [(r.reason, r.why) for r in report.kept] == [("other-axis", why)]
 
 
-def test_other_axis_by_a_transpose_is_no_linear_producer() -> None:
+@pytest.mark.parametrize(("axes", "reasons"), [((1, 2), []), ((0, 1), ["other-axis"])])
+def test_a_transpose_moves_the_axis(axes: tuple[int, int], reasons: list[str]) -> None:
     class Transposed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.linear, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.norm(self.linear(x).transpose(1, 2))
+            return self.norm(self.linear(x).transpose(*axes))
 
-    report = optimized_checked(ready(Transposed()), noise(2, 4, 4))
-    assert [r.reason for r in report.kept] == ["no-linear-producer"]
+    report = optimized_checked(ready(Transposed()), noise(4, 4, 4))
+    assert [r.reason for r in report.kept] == reasons
 
 
 def test_an_example_tells_the_axis() -> None:

@@ -81,8 +81,8 @@ def test_computed_constants_of_the_norm() -> None:
 
 
 def test_computed_weight_of_the_producer() -> None:
-    model = conv_norm(lambda m, x: m.norm(nn.functional.conv2d(x, m.conv.weight * 2)))
-    why = "conv2d reads tensors that the forward computes: weight."
+    model = conv_norm(lambda m, x: m.norm(nn.functional.conv2d(x, m.conv.weight * x.mean())).relu())
+    why = "norm reads tensors that the forward computes: weight."
     assert [row[1:] for row in kept(model, X)] == [("computed-constants", why)]
 
 
@@ -141,8 +141,8 @@ def test_no_linear_producer_at_the_input() -> None:
 
 
 def test_several_readers() -> None:
-    model = conv_norm(lambda m, x: (y := m.conv(x)) + m.norm(y))
-    why = "The value that norm normalizes, made by conv, is also read by add."
+    model = conv_norm(lambda m, x: (y := m.conv(x)) * m.norm(y))
+    why = "The value that norm normalizes, made by conv, is also read by mul."
     assert kept(model, X) == [("norm", "several-readers", why)]
 
 

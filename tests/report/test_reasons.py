@@ -21,6 +21,7 @@ CODES = {
     "inside-opaque-call",
     "mixed-dtype",
     "no-linear-producer",
+    "no-linear-reader",
     "not-captured",
     "not-copyable",
     "not-finite",
@@ -31,6 +32,8 @@ CODES = {
     "skipped",
     "training-mode",
     "written-constants",
+    "written-value",
+    "zero-padding",
 }
 
 

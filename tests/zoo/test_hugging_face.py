@@ -125,7 +125,7 @@ SAMPLES = (
     Sample(efficientnet, 22, 22, 22),
     Sample(segformer, 1, 0, 1),
     Sample(detr, 0, 0, 0),
-    Sample(levit, 27, 4, 4, one_size=True),
+    Sample(levit, 27, 27, 27, one_size=True),
     Sample(mobilevit, 32, 32, 32),
 )
 EXAMPLE, LARGER = noise(1, 3, 64, 64), noise(2, 3, 96, 96, seed=2)
