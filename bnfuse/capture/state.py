@@ -137,9 +137,7 @@ def _held(value: Any, depth: int = 4) -> Any:
         parts = list(value)
     else:
         parts = list(getattr(value, "__dict__", {}).values())
-    return [
-        (part, None if type(part) in _IMMUTABLE else _held(part, depth - 1)) for part in parts
-    ]
+    return [(part, None if type(part) in _IMMUTABLE else _held(part, depth - 1)) for part in parts]
 
 
 def _same(now: Any, before: Any) -> bool:
