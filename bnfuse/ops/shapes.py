@@ -186,7 +186,7 @@ class Shapes:
         ):
             self._sizes[node] = shape
         elif is_size or str(node.target) == "aten.sym_size.int":
-            self._note_size(node, shape, node.args[1])
+            self._note_size(node, shape, (*node.args[1:], node.kwargs.get("dim"))[0])
 
     def _reshaped(self, call: Call, given: Shape) -> Shape | None:
         target = reshape_target(self, call, given)
@@ -197,14 +197,6 @@ class Shapes:
                 Unknown(call.node, axis) if size == -1 else size for axis, size in enumerate(target)
             )
         )
-
-
-def _is_within(index: Any, count: int) -> bool:
-    """Whether an index of a tuple with so many elements is a number or a slice with numbers."""
-    if isinstance(index, slice):
-        ends = (index.start, index.stop, index.step)
-        return all(end is None or isinstance(end, int) for end in ends)
-    return axis_of(index, count) is not None
 
 
 _OF_SEVERAL: dict[Kind, Callable[[Shapes, Call], Shape | None]] = {
