@@ -107,12 +107,12 @@ class FoldConstants:
         """Return None: what is not constant is no match."""
         return None
 
-    def rewrite(self, program: Program, match: Match) -> Applied:
-        """Keep the value and let every reader read it."""
+    def rewrite(self, program: Program, match: Match) -> tuple[Applied, ...]:
+        """Keep the value and let every reader read it; a row for each node that goes."""
         source = program.new_tensor(match.node, match.name, match.value.detach().clone())
         match.node.replace_all_uses_with(source)
-        _erase_unread(program, match.node)
-        return Applied(match.name, match.node.name, into=None)
+        gone = _erase_unread(program, match.node)
+        return tuple(Applied(match.name, site, into=None) for site in gone)
 
 
 class _NotConstantError(Exception):
@@ -231,8 +231,11 @@ def _in_order(node: fx.Node) -> list[fx.Node]:
     return list(ordered)
 
 
-def _erase_unread(program: Program, node: fx.Node) -> None:
-    """Remove a node that nothing reads, and those that only it read."""
+def _erase_unread(program: Program, node: fx.Node) -> list[str]:
+    """Remove a node that nothing reads, and those that only it read; return their names."""
+    gone = []
     for current in reversed(_in_order(node)):
         if not current.users and current.op != "placeholder":
             program.graph.erase_node(current)
+            gone.append(current.name)
+    return gone
