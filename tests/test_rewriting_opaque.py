@@ -49,10 +49,10 @@ def test_around_a_child_that_branches_counts_and_returns_a_dictionary() -> None:
     model = ready(Around())
     fused = bnfuse.optimize(model)
     assert isinstance(fused, fx.GraphModule)
-    assert (model.child.calls, fused.get_submodule("child").calls) == (0, 0)
+    assert model.child.calls == vars(fused.get_submodule("child"))["calls"] == 0
     for x in (X, -X):
         assert relative_error(fused(x), model(x)) < 1e-12
-    assert fused.get_submodule("child").calls == model.child.calls == 4
+    assert vars(fused.get_submodule("child"))["calls"] == model.child.calls == 4
     report = bnfuse.report(fused)
     folded = ["stem.1", "norm", "child.inner.1"]
     assert sorted(row.name for row in report.folded) == sorted(folded)

@@ -79,6 +79,7 @@ DECLINED = {
     "computed vector": lambda m, x: torch.addmm(m.vector * x.sum(), x, m.matrix),
     "row": lambda m, x: torch.addmm(m.vector.view(1, 6), x, m.matrix),
     "computed share": lambda m, x: torch.addmm(m.vector, x, m.matrix, beta=x.shape[0]),
+    "both constants": lambda m, x: (m.matrix[:3] @ m.other @ m.matrix) * x.sum(),
     "stack": lambda m, x: (x @ m.matrix.view(1, 4, 6))[0],
 }
 
