@@ -12,24 +12,29 @@ computed as the forward computes it, in the same dtype, and kept.
 
 Declined, silently, where:
 
-1. the forward may write what it is made of, or what is made of it, or returns it to the caller, who
-   may;
-2. computing it draws random numbers, or fails;
-3. it is much larger than what it is made of, such as an expanded tensor.
+1. the forward may write what it is made of, or what is made of it, or returns it, or a view of it,
+   to the caller, who may;
+2. computing it draws random numbers, writes something, or fails;
+3. it is much larger than what it is made of, such as an expanded tensor;
+4. it is converted to a dtype: kept, it would follow ``model.half()``, against what the
+   forward says.
 
 Source: constant folding, Aho, Lam, Sethi and Ullman, Compilers, 2006, section 9.4.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import fx
+from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
-from bnfuse.graph.readers import writes_in_place
+from bnfuse.graph.readers import reads_metadata_only, writes_in_place
 from bnfuse.ops import layer_name
+from bnfuse.ops.fresh import makes_new
 from bnfuse.passes.base import Applied
 
 if TYPE_CHECKING:
@@ -40,6 +45,11 @@ _MOST_GROWTH = 2
 _FREE_ELEMENTS = 1 << 16
 _MOST_NODES = 64
 _OWNERS = frozenset({"torch", "_operator"})
+_CONVERSIONS = frozenset({"to", "type", "type_as", "float", "double", "half", "bfloat16"})
+_NEW = frozenset(
+    {operator.matmul, torch.matmul, torch.mm, torch.addmm, F.layer_norm, F.group_norm, F.embedding}
+)
+"""What returns a tensor of its own, beside the operations of the table."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +85,8 @@ class FoldConstants:
         """Return the value computed at ``node`` if it is constant and read by what is not."""
         if not _may_compute(node) or not _is_read_elsewhere(node) or node in program.written_values:
             return None
+        if _may_be_returned(program, node):
+            return None
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 before = torch.get_rng_state()
@@ -95,12 +107,12 @@ class FoldConstants:
         """Return None: what is not constant is no match."""
         return None
 
-    def rewrite(self, program: Program, match: Match) -> Applied:
-        """Keep the value and let every reader read it."""
+    def rewrite(self, program: Program, match: Match) -> tuple[Applied, ...]:
+        """Keep the value and let every reader read it; a row for each node that goes."""
         source = program.new_tensor(match.node, match.name, match.value.detach().clone())
         match.node.replace_all_uses_with(source)
-        _erase_unread(program, match.node)
-        return Applied(match.name, match.node.name, into=None)
+        gone = _erase_unread(program, match.node)
+        return tuple(Applied(match.name, site, into=None) for site in gone)
 
 
 class _NotConstantError(Exception):
@@ -124,11 +136,27 @@ def _may_compute(node: fx.Node) -> bool:
 
 
 def _is_read_elsewhere(node: fx.Node) -> bool:
-    """Whether anything reads a value that is not itself made of constants, and none returns it."""
-    readers = list(node.users)
-    if any(reader.op == "output" for reader in readers):
-        return False
-    return any(not _may_compute(r) or not _is_made_of_constants(r) for r in readers)
+    """Whether anything reads a value that is not itself made of constants."""
+    return any(not _may_compute(r) or not _is_made_of_constants(r) for r in node.users)
+
+
+def _may_be_returned(program: Program, node: fx.Node) -> bool:
+    """Whether the caller may get the value itself, or something that shares its memory."""
+    pending, seen = [node], {node}
+    while pending:
+        current = pending.pop()
+        if current.op == "output":
+            return True
+        readers = [r for r in current.users if not reads_metadata_only(r, current)]
+        fresh = [r for r in readers if r not in seen and not _makes_new(program, r)]
+        seen.update(fresh)
+        pending += fresh
+    return False
+
+
+def _makes_new(program: Program, node: fx.Node) -> bool:
+    is_product = node.op == "call_method" and node.target in ("matmul", "mm")
+    return is_product or node.target in _NEW or makes_new(program, node)
 
 
 def _is_made_of_constants(node: fx.Node) -> bool:
@@ -163,13 +191,23 @@ def _value_of(program: Program, node: fx.Node) -> tuple[Any, int]:
             if tensor is None or str(current.target) in program.written:
                 raise _NotConstantError
             elements += tensor.numel()
-            values[current] = tensor
+            values[current] = tensor.detach().clone()  # so that a write shows, and is none
             continue
-        if current in program.written_values:
+        if current in program.written_values or _converts(current):
             raise _NotConstantError
         args, kwargs = fx.node.map_arg((current.args, current.kwargs), values.__getitem__)
         values[current] = _computed(current, args, kwargs)
+    for current, now in values.items():
+        before = program.tensor(str(current.target)) if current.op == "get_attr" else None
+        if before is not None and not torch.equal(now, before):
+            raise _NotConstantError
     return values[node], elements
+
+
+def _converts(node: fx.Node) -> bool:
+    """Whether a node makes a tensor of a dtype that it names."""
+    named = any(isinstance(value, torch.dtype) for value in (*node.args, *node.kwargs.values()))
+    return named or (node.op == "call_method" and node.target in _CONVERSIONS)
 
 
 def _computed(node: fx.Node, args: Any, kwargs: Any) -> Any:
@@ -193,8 +231,11 @@ def _in_order(node: fx.Node) -> list[fx.Node]:
     return list(ordered)
 
 
-def _erase_unread(program: Program, node: fx.Node) -> None:
-    """Remove a node that nothing reads, and those that only it read."""
+def _erase_unread(program: Program, node: fx.Node) -> list[str]:
+    """Remove a node that nothing reads, and those that only it read; return their names."""
+    gone = []
     for current in reversed(_in_order(node)):
         if not current.users and current.op != "placeholder":
             program.graph.erase_node(current)
+            gone.append(current.name)
+    return gone

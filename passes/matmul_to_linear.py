@@ -84,15 +84,15 @@ class MatmulToLinear:
             return None
         if matrix is None or matrix.ndim != 2:
             return None
-        scale, weight = 1.0, matrix.t()
+        weight = matrix.t()
         if summand is None:
             return Match(node, value, weight.contiguous(), None)
         vector = _constant(program, summand)
-        scales = [node.kwargs.get(name, 1) for name in ("beta", "alpha")]
-        if vector is None or vector.shape != weight.shape[:1] or not _are_numbers(scales):
+        share, scale = (_number(node.kwargs.get(name, 1)) for name in ("beta", "alpha"))
+        if vector is None or vector.shape != weight.shape[:1] or share is None or scale is None:
             return None
-        share, scale = (float(str(number)) for number in scales)
-        return Match(node, value, (weight * scale).contiguous(), vector * share)
+        bias = vector * share if share else torch.zeros_like(vector)  # 0 times what is not finite
+        return Match(node, value, (weight * scale).contiguous(), bias)
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
         """Return None: what is no linear layer is no match."""
@@ -133,5 +133,5 @@ def _constant(program: Program, value: Any) -> Tensor | None:
     return tensor.detach() if tensor.is_floating_point() else None
 
 
-def _are_numbers(values: list[Any]) -> bool:
-    return all(isinstance(value, int | float) for value in values)
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

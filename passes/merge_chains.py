@@ -11,7 +11,8 @@ Two linear layers, or two convolutions without groups of which one is pointwise,
 
 Declined, silently, since two layers in a row are no mistake:
 
-1. the value between them has other readers, or hooks run there;
+1. the value between them has other readers, or hooks run there, or the forward writes into the
+   first one's input after that has read it;
 2. their tensors are computed, written by the forward, or of different dtypes;
 3. a zero padding of the second would have to be the first one's bias;
 4. the product would multiply as much as the two, or more.
@@ -82,6 +83,8 @@ class MergeChains:
         if first is None or second is None or first.kind is not second.kind:
             return None
         if value_readers(first.node) != [node] or not _others_ask_rank(first.node, node):
+            return None
+        if first.input in program.written_values:
             return None
         branches = _linear_pair(program, first, second)
         if branches is None or first.weight.dtype is not second.weight.dtype:

@@ -6,7 +6,9 @@ copy that is captured they are computed once and become plain weights, which a f
 
 from __future__ import annotations
 
+import copy
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,12 +47,13 @@ def bake_weights(root: nn.Module, by_reference: frozenset[int] = frozenset()) ->
 
 def _without_parametrizations(module: Any) -> None:
     names = list(module.parametrizations)
-    values = {name: _steady(module, partial(getattr, module, name)) for name in names}
+    values = {name: _steady(module, attrgetter(name)) for name in names}
     if any(value is None for value in values.values()):
         return
     # The class made for parametrizations is shared with the module this is a copy of.
     module.__class__ = type(module).__bases__[0]
     del module._modules["parametrizations"]
+    _forget_state_hooks(module)
     for name in names:
         _set(module, name, values[name])
 
@@ -63,10 +66,11 @@ def _without_norm_hooks(module: nn.Module) -> None:
     if not known or len(known) < len(hooks):
         return
     for key, hook in known.items():
-        value = _steady(module, partial(_by_hook, hook, module))
+        value = _steady(module, partial(_by_hook, hook))
         if value is None:
             return
         del hooks[key]
+        _forget_state_hooks(module)
         for suffix in ("_g", "_v", "_orig", "_u"):
             module._parameters.pop(f"{hook.name}{suffix}", None)
             module._buffers.pop(f"{hook.name}{suffix}", None)
@@ -79,6 +83,16 @@ def _by_hook(hook: WeightNorm | SpectralNorm, module: nn.Module) -> Any:
     return hook.compute_weight(module, do_power_iteration=False)
 
 
+def _forget_state_hooks(module: nn.Module) -> None:
+    """Remove the hooks that look for the tensors a weight was made of when a state is loaded."""
+    for hooks in (module._state_dict_hooks, module._load_state_dict_pre_hooks):
+        for key, hook in list(hooks.items()):
+            made = getattr(hook, "hook", hook)
+            owner = getattr(made, "__module__", None) or type(made).__module__
+            if str(owner).startswith("torch.nn.utils."):
+                del hooks[key]
+
+
 def _set(module: nn.Module, name: str, value: Any) -> None:
     """Make a computed tensor a plain parameter."""
     module._parameters.pop(name, None)
@@ -86,12 +100,13 @@ def _set(module: nn.Module, name: str, value: Any) -> None:
     module.register_parameter(name, nn.Parameter(value.detach().clone(), requires_grad=False))
 
 
-def _steady(module: nn.Module, compute: Callable[[], Any]) -> torch.Tensor | None:
-    """Return a tensor that is the same at every call, or None."""
+def _steady(module: nn.Module, compute: Callable[[nn.Module], Any]) -> torch.Tensor | None:
+    """Return a tensor that is the same at every call, or None; computing it changes nothing."""
     notices = Notices()
     try:
-        with torch.no_grad(), watching(module, notices), watching_state(module, notices):
-            once, again = compute(), compute()
+        trial = copy.deepcopy(module)
+        with torch.no_grad(), watching(trial, notices), watching_state(trial, notices):
+            once, again = compute(trial), compute(trial)
     except CaptureError:
         return None
     except Exception:

@@ -42,22 +42,29 @@ class BorderMap(nn.Module):
         self.kernel = nn.Parameter(kernel, requires_grad=False)
         self.options = dict(options)
         self.is_transposed = is_transposed
-        self._kept: dict[tuple[Any, ...], Tensor] = {}
+        self._kept: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}  # with the kernel, by its id
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map ``(1, out, *spatial)`` for an input ``(batch, in, *spatial)``."""
         if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             return self._made(x, self.kernel)
         version = 0 if self.kernel.is_inference() else self.kernel._version
-        key = (x.shape[2:], self.kernel.dtype, self.kernel.device, id(self.kernel), version)
-        kept = self._kept.get(key)
+        dtype = self._dtype()
+        key = (x.shape[2:], dtype, self.kernel.dtype, self.kernel.device, id(self.kernel), version)
+        _, kept = self._kept.get(key, (None, None))
         if kept is None:
-            exact = self._made(x, self.kernel.detach().to(torch.float64))
-            kept = exact.to(self.kernel.dtype)
-            while len(self._kept) >= _MOST_SIZES:
-                self._kept.pop(next(iter(self._kept)), None)
-            self._kept[key] = kept
+            kept = self._made(x, self.kernel.detach().to(torch.float64)).to(dtype)
+            for oldest in list(self._kept)[: 1 - _MOST_SIZES]:
+                self._kept.pop(oldest, None)
+            self._kept[key] = (self.kernel, kept)
         return kept
+
+    def _dtype(self) -> torch.dtype:
+        """Return the dtype of the convolution's result, which autocast may change."""
+        kind = self.kernel.device.type
+        if self.kernel.dtype is torch.float64 or not torch.is_autocast_enabled(kind):
+            return self.kernel.dtype
+        return torch.get_autocast_dtype(kind)
 
     def _made(self, x: Tensor, kernel: Tensor) -> Tensor:
         ones = torch.ones((1, 1, *x.shape[2:]), dtype=kernel.dtype, device=kernel.device)

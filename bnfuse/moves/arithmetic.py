@@ -117,6 +117,9 @@ def _up_through_constant(
     """Swap ``y = s (c x + d) + t`` into ``c (s x + (s d + t − d) / c) + d``."""
     if bool((own.scale == 0).any()):
         return traveller.decline("no-linear-producer", f"a product with 0 in {call.name}")
+    sizes = zip(reversed(affine.scale.shape), reversed(own.scale.shape), strict=False)
+    if any(1 not in pair and pair[0] != pair[1] for pair in sizes):
+        return traveller.decline("other-axis", call.name)
     shift = (affine.scale * own.shift + affine.shift - own.shift) / own.scale
     return (Moved(((call.input, Affine.of(affine.scale.expand(shift.shape), shift)),)),)
 
