@@ -35,7 +35,7 @@ from torch import fx
 
 from bnfuse.affine import Affine, as_float64, round_once
 from bnfuse.affine.merge import Branch, are_aligned, merged_branches
-from bnfuse.graph import value_readers
+from bnfuse.graph import only_reader
 from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops import Call, Kind, read_call, write_weights
 from bnfuse.ops.geometry import branch_of, write_geometry
@@ -75,6 +75,7 @@ class Match:
         top: The call of the outermost sum.
         merging: The arms that become one.
         others: The remaining arms.
+        inner: The sums among the terms of the outermost one.
         main: The convolution that does their work.
         merged: What it becomes.
     """
@@ -82,6 +83,7 @@ class Match:
     top: Call
     merging: tuple[Arm, ...]
     others: tuple[Arm, ...]
+    inner: tuple[fx.Node, ...]
     main: Call
     merged: Branch
 
@@ -107,14 +109,17 @@ class MergeBranches:
         top = _sum_at(program, node)
         if top is None or _is_part_of_a_sum(program, node):
             return None
-        arms = _arms(program, top, is_negative=False)
-        for source in dict.fromkeys(arm.source for arm in arms):
-            merging = _mergeable(program, [arm for arm in arms if arm.source is source])
+        arms, inner = _terms(program, top)
+        by_source: dict[fx.Node, list[Arm]] = {}
+        for arm in arms:
+            by_source.setdefault(arm.source, []).append(arm)
+        for own in by_source.values():
+            merging = _mergeable(program, own)
             if merging is not None:
                 gone = {arm.value for arm in merging}
                 others = tuple(arm for arm in arms if arm.value not in gone)
-                branches = [_signed(arm) for arm in merging]
-                return Match(top, merging, others, _main(merging), merged_branches(branches))
+                merged = merged_branches([_signed(arm) for arm in merging])
+                return Match(top, merging, others, tuple(inner), _main(merging), merged)
         return None
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
@@ -130,7 +135,7 @@ class MergeBranches:
         if main.kind is Kind.CONVOLUTION:
             write_geometry(program, main, match.merged)
         into = write_weights(program, main, weight, bias)
-        _move_first(program, match)
+        _move_first(match)
         total = main.node
         with program.graph.inserting_before(node):
             for arm in match.others:
@@ -142,7 +147,7 @@ class MergeBranches:
         ]
         node.replace_all_uses_with(total)
         program.graph.erase_node(node)
-        _erase_unread(program, [*match.merging, *match.others], keep=main.node)
+        _erase_unread(program, match)
         return (Applied(match.name, node.name, into), *applied)
 
 
@@ -172,26 +177,37 @@ def _sum_at(program: Program, node: fx.Node) -> Call | None:
 
 def _is_part_of_a_sum(program: Program, node: fx.Node) -> bool:
     """Whether a sum is only added to something else, so that it is looked at from there."""
-    readers = value_readers(node)
-    return len(readers) == 1 and _sum_at(program, readers[0]) is not None
+    reader = only_reader(node)
+    return reader is not None and _sum_at(program, reader) is not None
 
 
-def _arms(program: Program, top: Call, *, is_negative: bool) -> list[Arm]:
-    """Return the terms of a sum, through the sums among them that nothing else reads."""
-    found = []
-    for position, value in enumerate(top.operands):
-        sign = is_negative ^ (position == 1 and top.kind is Kind.SUBTRACT)
-        inner = _sum_at(program, value)
-        if inner is not None and len(value_readers(value)) == 1:
-            found += _arms(program, inner, is_negative=sign)
+def _terms(program: Program, top: Call) -> tuple[list[Arm], list[fx.Node]]:
+    """Return the terms of a sum, and the sums among them that it goes through.
+
+    It goes through a sum that nothing else reads, to any depth.
+    """
+    arms, inner = [], []
+    pending = _operands(top, is_negative=False)
+    while pending:
+        value, is_negative = pending.pop()
+        call = _sum_at(program, value)
+        if call is not None and only_reader(value) is not None:
+            inner.append(value)
+            pending += _operands(call, is_negative=is_negative)
         else:
-            found.append(_arm(program, value, is_negative=sign))
-    return found
+            arms.append(_arm(program, value, is_negative=is_negative))
+    return arms, inner
+
+
+def _operands(call: Call, *, is_negative: bool) -> list[tuple[fx.Node, bool]]:
+    """Return the two values of a sum and whether each is subtracted, the first one last."""
+    left, right = call.operands
+    return [(right, is_negative ^ (call.kind is Kind.SUBTRACT)), (left, is_negative)]
 
 
 def _arm(program: Program, value: fx.Node, *, is_negative: bool) -> Arm:
     call = read_call(program, value)
-    if call is not None and len(value_readers(value)) == 1:
+    if call is not None and only_reader(value) is not None:
         branch = branch_of(program, call)
         if branch is not None:
             return Arm(value, is_negative, call.input, call, branch)
@@ -220,17 +236,18 @@ def _mergeable(program: Program, arms: list[Arm]) -> tuple[Arm, ...] | None:
     if main.call is None:
         return None
     dtype = main.call.weight.dtype
-    chosen = [main]
+    chosen, merged, cost = [main], _signed(main), main.branch.multiplications
     for arm in arms:
         as_branch = _as_branch(arm, main.branch, dtype)
         if arm is main or as_branch is None:
             continue
-        trial = [_signed(one) for one in (*chosen, as_branch)]
+        trial = merged, _signed(as_branch)
         if not are_aligned(trial):
             continue
-        cost = sum(branch.multiplications for branch in trial)
-        if merged_branches(trial).multiplications <= cost:
+        together, apart = merged_branches(trial), cost + trial[1].multiplications
+        if together.multiplications <= apart:
             chosen.append(as_branch)
+            merged, cost = together, apart
     return tuple(chosen) if len(chosen) > 1 else None
 
 
@@ -295,13 +312,13 @@ def _added(graph: fx.Graph, total: fx.Node, arm: Arm) -> fx.Node:
     return graph.call_function(target, (total, arm.value))
 
 
-def _move_first(program: Program, match: Match) -> None:
+def _move_first(match: Match) -> None:
     """Put the convolution where the first branch was, and let who asks for shapes ask it.
 
     A branch has the shape of the sum, so a check of its rank may look at that instead.
     """
     values = {arm.value for arm in match.merging if arm.call is not None}
-    first = next(node for node in program.graph.nodes if node in values)
+    first = min(values)  # nodes compare by their place in the graph
     main = match.main.node
     if first is not main:
         for needed in (*(n for n in main.all_input_nodes if n.op == "get_attr"), main):
@@ -312,10 +329,9 @@ def _move_first(program: Program, match: Match) -> None:
                 reader.replace_input_with(value, main)
 
 
-def _erase_unread(program: Program, arms: list[Arm], keep: fx.Node) -> None:
+def _erase_unread(program: Program, match: Match) -> None:
     """Remove the branches and inner sums that nothing reads any more."""
-    pending = [arm.value for arm in arms if arm.value is not keep]
-    for node in reversed(list(program.graph.nodes)):
-        is_sum = not node.users and _sum_at(program, node) is not None
-        if is_sum or (node in pending and not node.users and node.op != "placeholder"):
+    values = {*match.inner, *(arm.value for arm in (*match.merging, *match.others))}
+    for node in sorted(values - {match.main.node}, reverse=True):
+        if not node.users and node.op != "placeholder":
             program.erase(node)
