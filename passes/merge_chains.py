@@ -31,7 +31,7 @@ from torch import nn
 
 from bnfuse.affine import as_float64, round_once
 from bnfuse.affine.merge import Branch, chained
-from bnfuse.graph import assume_rank, check_rank, value_readers
+from bnfuse.graph import assume_rank, check_rank, only_reader
 from bnfuse.ops import Call, Kind, read_call, write_weights
 from bnfuse.ops.geometry import branch_of, write_geometry
 from bnfuse.ops.odd import oddities
@@ -82,7 +82,7 @@ class MergeChains:
         first = None if second is None else read_call(program, second.input)
         if first is None or second is None or first.kind is not second.kind:
             return None
-        if value_readers(first.node) != [node] or not _others_ask_rank(first.node, node):
+        if only_reader(first.node) is not node or not _others_ask_rank(first.node, node):
             return None
         if first.input in program.written_values:
             return None

@@ -4,7 +4,7 @@ from bnfuse.graph.guards import add_guard, assume_rank, check_rank
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.module import OptimizedModule
 from bnfuse.graph.program import Constant, Program
-from bnfuse.graph.readers import value_readers
+from bnfuse.graph.readers import only_reader, value_readers
 from bnfuse.graph.tidy import assemble
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "assume_rank",
     "check_rank",
     "is_hooked",
+    "only_reader",
     "value_readers",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,8 @@ import torch
 from bnfuse.graph.guards import assume_rank, check_rank
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import fx
 
 # What these return depends on the shape, dtype and device of a value, never on its elements.
@@ -58,9 +61,15 @@ def reads_metadata_only(reader: fx.Node, value: fx.Node | None = None) -> bool:
     return reader.target is getattr and reader.args[1] in _METADATA_ATTRIBUTES
 
 
-def value_readers(node: fx.Node) -> list[fx.Node]:
-    """Return the users of ``node`` that depend on its elements, in graph order."""
-    return [user for user in node.users if not reads_metadata_only(user, node)]
+def value_readers(node: fx.Node) -> Iterator[fx.Node]:
+    """Yield the users of ``node`` that depend on its elements, in graph order."""
+    return (user for user in node.users if not reads_metadata_only(user, node))
+
+
+def only_reader(node: fx.Node) -> fx.Node | None:
+    """Return what reads the elements of ``node`` where that is a single user, else None."""
+    first = list(islice(value_readers(node), 2))
+    return first[0] if len(first) == 1 else None
 
 
 def writes_in_place(node: fx.Node) -> bool:
