@@ -19,6 +19,7 @@ PIPELINE: tuple[Pass, ...] = (
     MergeBranches(),
     MergeChains(),  # when no affine stands between two layers any more
     FoldAffine(),  # again, since a merged sum has fewer readers
+    MergeBranches(),  # again, for sums of values that were sums themselves
     FoldAffine(with_maps=True),  # last, since the sums it leaves stand in the way of others
 )
 """The passes in execution order."""

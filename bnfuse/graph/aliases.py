@@ -52,7 +52,13 @@ class WrittenValues:
         return last > self._position.get(node, -1)
 
     def join(self, one: fx.Node, other: fx.Node) -> None:
-        """Note that readers of one value read the other from now on."""
+        """Note that readers of one value read the other from now on.
+
+        A value that was not there before stands where the one stood that it takes the place of.
+        """
+        for new, old in ((one, other), (other, one)):
+            if new not in self._position and old in self._position:
+                self._position[new] = self._position[old]
         last = max(self._last_writer.get(self._root(node), -1) for node in (one, other))
         self._join(one, other)
         self._last_writer[self._root(one)] = last

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import fx
 
-from bnfuse.graph.readers import value_readers, writes_in_place
+from bnfuse.graph.readers import only_reader, writes_in_place
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.fresh import makes_new
 from bnfuse.ops.table import Kind
@@ -111,13 +111,13 @@ def _is_new(program: Program, value: fx.Node) -> bool:
 
 
 def _is_read_once(value: fx.Node, reader: Call) -> bool:
-    return len(value_readers(value)) == 1 and reader.operands.count(value) == 1
+    return only_reader(value) is not None and reader.operands.count(value) == 1
 
 
 def _is_term(program: Program, node: fx.Node) -> bool:
     """Whether a sum is only added to something else, so that it is looked at from there."""
-    readers = value_readers(node)
-    outer = _addition(program, readers[0]) if len(readers) == 1 else None
+    reader = only_reader(node)
+    outer = None if reader is None else _addition(program, reader)
     return outer is not None and _is_read_once(node, outer)
 
 
