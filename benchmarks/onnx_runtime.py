@@ -35,6 +35,8 @@ from bnfuse.zoo import load_model
 if TYPE_CHECKING:
     from torch import nn
 
+    from bnfuse.validation.inputs import Arguments
+
 RESULTS = Path(__file__).parent / "results" / "onnx_runtime.json"
 THREADS = 2
 RESAMPLES = 2000
@@ -107,7 +109,7 @@ def timed(sessions: dict[str, OnnxSession], call: Any, seconds: float) -> dict[s
 def measured(name: str, seconds: float) -> dict[str, Any]:
     """Export, compare and time one model."""
     loaded = load_model(f"timm:{name}")
-    call = (loaded.example_inputs, {})
+    call: Arguments = (loaded.example_inputs, {})
     with tempfile.TemporaryDirectory() as folder:
         files = exported(loaded.model, loaded.example_inputs, Path(folder))
         sessions = {n: OnnxSession(path, threads=THREADS) for n, path in files.items()}

@@ -16,8 +16,8 @@ CHANNELS = 4
 def norm(channels: int = CHANNELS) -> nn.BatchNorm2d:
     """Return a batch norm that is not the identity."""
     made = nn.BatchNorm2d(channels)
-    nn.init.uniform_(made.running_mean, -0.5, 0.5)
-    nn.init.uniform_(made.running_var, 0.5, 2.0)
+    made.running_mean = torch.empty(channels).uniform_(-0.5, 0.5)
+    made.running_var = torch.empty(channels).uniform_(0.5, 2.0)
     nn.init.uniform_(made.weight, 0.5, 1.5)
     nn.init.uniform_(made.bias, -0.5, 0.5)
     return made
@@ -86,7 +86,8 @@ class Arms(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return all arms."""
-        return self.norm(torch.cat([arm(x) for arm in self.arms], 1))
+        joined: Tensor = self.norm(torch.cat([arm(x) for arm in self.arms], 1))
+        return joined
 
 
 class Concatenations(nn.Module):
@@ -131,7 +132,7 @@ class Branches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return a value of the shape of ``x``."""
         for stage in self.stages:
-            y = stage[0](x)  # type: ignore[index, operator]  # a list of modules
+            y = stage[0](x)  # type: ignore[index]  # a list of modules
             for branch in list(stage)[1:]:  # type: ignore[call-overload]  # likewise
                 y = y + branch(x)
             x = torch.relu(y)

@@ -58,6 +58,7 @@ class Program:
         self._shapes: Shapes | None = None
         self._batched_shapes: Shapes | None = None
         self._written_values: WrittenValues | None = None
+        self._by_path: dict[tuple[str, str], list[fx.Node]] | None = None
 
     @property
     def shapes(self) -> Shapes:
@@ -115,6 +116,7 @@ class Program:
         if not self._only_reader(node):
             path = self._fresh_path(path)
             node.target = path
+            self._nodes_at("call_module", path).append(node)
         self._place(path, mine)
         return mine
 
@@ -128,13 +130,12 @@ class Program:
             tensor: The values.
         """
         path = old or f"{node.name}.{name}"
-        readers = self.graph.find_nodes(op="get_attr", target=path)
+        readers = self._nodes_at("get_attr", path)
         read_elsewhere = any(set(reader.users) - {node} for reader in readers)
         if read_elsewhere or self._inside_called_module(path):
             path = self._fresh_path(path)
         self._place(path, nn.Parameter(tensor, requires_grad=False))
-        with self.graph.inserting_before(node):
-            return self.graph.get_attr(path)
+        return self._read(path, node)
 
     def new_tensor(self, node: fx.Node, layer: str, tensor: Tensor) -> fx.Node:
         """Place a tensor that takes the place of a node's value, and return what reads it.
@@ -149,8 +150,29 @@ class Program:
         if self.has(path) or self._inside_called_module(path):
             path = self._fresh_path(path)
         self._place(path, nn.Parameter(tensor, requires_grad=False))
-        with self.graph.inserting_before(node):
-            return self.graph.get_attr(path)
+        return self._read(path, node)
+
+    def _read(self, path: str, before: fx.Node) -> fx.Node:
+        """Put in a node that reads the tensor at ``path``, and return it."""
+        with self.graph.inserting_before(before):
+            reader = self.graph.get_attr(path)
+        self._nodes_at("get_attr", path).append(reader)
+        return reader
+
+    def _nodes_at(self, op: str, path: str) -> list[fx.Node]:
+        """Return the nodes that call, or read, what is at ``path``, from an index over the graph.
+
+        ``fx.Graph.find_nodes`` looks through all nodes of an operation each time. The list is the
+        index's own: whoever puts in a node adds it. Those that went are taken out here.
+        """
+        if self._by_path is None:
+            self._by_path = {}
+            for node in self.graph.nodes:
+                if node.op in ("call_module", "get_attr"):
+                    self._by_path.setdefault((node.op, str(node.target)), []).append(node)
+        nodes = self._by_path.setdefault((op, path), [])
+        nodes[:] = [node for node in nodes if not node._erased and node.target == path]
+        return nodes
 
     def place_module(self, path: str, module: nn.Module) -> str:
         """Put a new module at a path, or at the first free one beside it, and return that."""
@@ -184,11 +206,11 @@ class Program:
         """Whether ``node`` is all that reads the module it calls or anything inside it."""
         path = str(node.target)
         module = self.module(path)
-        if len(self.graph.find_nodes(op="call_module", target=path)) > 1:
+        if len(self._nodes_at("call_module", path)) > 1:
             return False
         inside = [name for name, _ in module.named_parameters(remove_duplicate=False)]
         inside += [name for name, _ in module.named_buffers(remove_duplicate=False)]
-        if any(self.graph.find_nodes(op="get_attr", target=f"{path}.{name}") for name in inside):
+        if any(self._nodes_at("get_attr", f"{path}.{name}") for name in inside):
             return False
         return not self._inside_called_module(path)
 
@@ -196,7 +218,7 @@ class Program:
         """Whether a module above ``path`` is itself called, and so may read what is there."""
         parts = path.split(".")
         above = (".".join(parts[:count]) for count in range(1, len(parts)))
-        return any(self.graph.find_nodes(op="call_module", target=name) for name in above)
+        return any(self._nodes_at("call_module", name) for name in above)
 
     def _fresh_path(self, path: str) -> str:
         """Return ``path`` with the first free suffix: ``head.conv_2``, ``head.conv_3``, ..."""
