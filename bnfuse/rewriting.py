@@ -69,7 +69,9 @@ class TreeRewriter:
             return root
         captured = self._captured(root)
         if isinstance(captured, Capture) and captured.assumptions.hold_always:
-            return self._graph(captured, "")
+            optimized = self._graph(captured, "")
+            self._by_example()  # for the parts inside that no trace can follow
+            return optimized
         self._part(root, "", captured)
         self._by_example()
         return root

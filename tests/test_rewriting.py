@@ -159,7 +159,7 @@ def test_the_largest_module_that_can_be_captured_for_the_example() -> None:
     assert relative_error(fused(X), model(X)) < 1e-12
     assert relative_error(fused(X[:1]), model(X[:1])) < 1e-12
     whole = bnfuse.optimize(ready(nn.Sequential(sized(), sized(sized()))), (X,))
-    assert parts_of(whole) == {"": "ExampleAssumptions"}
+    assert parts_of(whole).keys() == {"0", "1"}
 
 
 class Branch(nn.Module):

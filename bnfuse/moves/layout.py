@@ -35,6 +35,8 @@ def up_through_layout(
     blocked = traveller.decline("no-linear-producer", f"{call.kind.value} in {call.name}")
     if affine.rank == 1:
         return blocked  # the last axis may be another before
+    if _is_view_as_dtype(call):
+        return blocked
     if affine.rank == 0 and call.kind is not Kind.ITEM:
         onward = [operand for operand in call.operands if isinstance(operand, fx.Node)]
         if len(set(onward)) < len(onward):
@@ -58,7 +60,7 @@ def down_through_layout(
 ) -> tuple[Moved, ...] | Decline:
     """Move an affine before a layout operation after it."""
     blocked = traveller.decline("no-linear-reader", f"{call.kind.value} in {call.name}")
-    if affine.rank == 1:
+    if affine.rank == 1 or _is_view_as_dtype(call):
         return blocked
     if call.kind is Kind.CONCATENATION:
         after = down_through_concatenation(traveller, call, value, affine)
@@ -71,6 +73,13 @@ def down_through_layout(
     else:
         after = _done(traveller, call, affine)
     return blocked if after is None else (Moved(((call.node, after),)),)
+
+
+def _is_view_as_dtype(call: Call) -> bool:
+    """Whether a ``view`` reads the elements as another dtype."""
+    wanted = call.options.get("shape")
+    parts = wanted if isinstance(wanted, list | tuple) else (wanted,)
+    return any(isinstance(part, torch.dtype) for part in parts)
 
 
 def _done(traveller: Traveller, call: Call, affine: Affine) -> Affine | None:

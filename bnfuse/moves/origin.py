@@ -133,6 +133,9 @@ def _candidate_ranks(program: Program, origin: Origin, likely: int | None) -> tu
     """
     if not origin.has_tensor:
         return (0,)
+    if origin.call.spelling.startswith("InstanceNorm"):  # it takes a value without a batch as well
+        batched = int(origin.call.spelling[-2]) + 2
+        return (batched,) if likely in (None, batched) else ()
     if likely is not None:
         return (likely,)
     if origin.call.kind is not Kind.BATCH_NORM:

@@ -102,6 +102,8 @@ def up_through_item(
     whole = traveller.shapes.of(source)
     if whole is None or len(whole) != len(shapes[0]):
         return None
+    if affine.scale.shape[axis] not in (1, shapes[index][axis]):
+        return None  # the piece is broadcast to more
     none = Affine.of(torch.ones([1] * affine.rank), 0.0).map(lambda c: c.to(affine.scale.device))
     arms = [affine if count == index % len(shapes) else none for count in range(len(shapes))]
     return ((source, joined(arms, axis, [int(str(shape[axis])) for shape in shapes])),)
@@ -131,7 +133,10 @@ def _unsliced(
         size = shape[axis] if shape is not None and len(shape) == affine.rank else None
         if not isinstance(size, int):
             return None
-        affine = embedded(affine, axis, torch.arange(size)[part], size)  # type: ignore[index]  # a slice
+        places = torch.arange(size)[part]  # type: ignore[index]  # a slice
+        if len(places) != affine.scale.shape[axis]:  # the piece is broadcast to more
+            return None
+        affine = embedded(affine, axis, places, size)
     return affine
 
 

@@ -33,7 +33,7 @@ def passes(call: Call, affine: Affine) -> bool:
         return True
     if call.kind is Kind.RECTIFIER:
         return affine.is_positive and not affine.has_shift
-    if affine.rank and not _is_constant_on_last(affine, _axes(call)):
+    if not _is_constant_where_pooled(call, affine):
         return False
     if call.kind in (Kind.RESIZE, Kind.ADAPTIVE_AVERAGE):
         return True
@@ -44,6 +44,16 @@ def passes(call: Call, affine: Affine) -> bool:
     if call.kind is Kind.PADDING:
         return _passes_padding(call, affine)
     return False
+
+
+def _is_constant_where_pooled(call: Call, affine: Affine) -> bool:
+    """Whether the coefficients are the same along the axes that an operation works on.
+
+    A coefficient for the last axis of a value of any rank may stand on one of those.
+    """
+    if affine.rank <= 1:
+        return affine.rank == 0
+    return _is_constant_on_last(affine, _axes(call))
 
 
 def _axes(call: Call) -> int | None:

@@ -158,7 +158,8 @@ def _norm(
     """Return an affine as vectors on a batch norm's axis, and the batch norm's own."""
     if obstacle := _obstacle(traveller, call):
         return obstacle
-    if call.options["training"] or call.tensor("running_mean") is None:
+    is_of_instances = call.spelling.startswith("InstanceNorm")  # without a batch on another axis
+    if call.options["training"] or call.tensor("running_mean") is None or is_of_instances:
         return traveller.decline("no-linear-producer", f"{call.name}, a batch norm of each batch")
     mean, variance = (as_float64(call.owned[n].tensor) for n in ("running_mean", "running_var"))
     vector = affine.on_any_axis(mean.numel()) if affine.rank == 0 else None

@@ -1,7 +1,8 @@
-"""What docs/rules.md lists as known gaps; a test that passes means that its line can go there."""
+"""Models on which a rule without one of its conditions gives wrong numbers, or raises."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -133,12 +134,11 @@ def leaves(outcome: Any) -> list[Tensor]:
     return copies
 
 
-@pytest.mark.xfail(reason="listed in docs/rules.md")
 @pytest.mark.parametrize("name", MODELS)
-def test_gap_is_closed(name: str) -> None:
+def test_outputs_are_those_of_the_unfused_model(name: str) -> None:
     model, value = MODELS[name]
     fused = bnfuse.optimize(model)
-    with torch.no_grad():
+    with torch.no_grad(), suppress(bnfuse.AssumptionError):  # a guard may refuse such a call
         for _ in range(2):
             wanted, got = leaves(model(value)), leaves(fused(value))
             assert [tensor.dtype for tensor in got] == [tensor.dtype for tensor in wanted]
