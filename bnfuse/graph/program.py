@@ -145,8 +145,7 @@ class Program:
             layer: The layer to keep it in; the root if there is none.
             tensor: The values.
         """
-        prefix = layer if layer and self._is_module(layer) else ""
-        path = f"{prefix}.{node.name}" if prefix else node.name
+        path = f"{layer}.{node.name}" if layer and self.has(layer) else node.name
         if self.has(path) or self._inside_called_module(path):
             path = self._fresh_path(path)
         self._place(path, nn.Parameter(tensor, requires_grad=False))
@@ -184,15 +183,10 @@ class Program:
 
     def has(self, path: str) -> bool:
         """Whether anything stands at a path."""
-        prefix, _, name = path.rpartition(".")
-        return hasattr(self.root.get_submodule(prefix), name)
-
-    def _is_module(self, path: str) -> bool:
-        try:
-            self.root.get_submodule(path)
-        except AttributeError:
-            return False
-        return True
+        found: object = self.root
+        for part in path.split("."):
+            found = getattr(found, part, None)
+        return found is not None
 
     def erase(self, node: fx.Node) -> None:
         """Remove a node without users, and the constants that only it read."""

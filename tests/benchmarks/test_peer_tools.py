@@ -17,7 +17,7 @@ def test_a_fold_is_told(tool: str) -> None:
     assert found == {"outcome": "folded", "norms": [1, 0]}
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool != "bnfuse"])  # which folds it
 def test_a_batch_norm_that_is_left_is_told(tool: str) -> None:
     found = judged(TOOLS[tool], BY_NAME["table-norm-linear"])
     assert found == {"outcome": "kept", "norms": [1, 1]}
