@@ -120,7 +120,7 @@ def main(
     for name, size in track([case for case in wanted if case not in known], "Optimizing"):
         rows.append(measured(name, size))
         save(RESULTS, rows)
-    Console().print(as_table(rows))
+    Console(width=120).print(as_table(rows))
 
 
 if __name__ == "__main__":
