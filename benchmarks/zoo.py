@@ -2,7 +2,7 @@
 
 ``python benchmarks/zoo.py`` takes one model of each of 50 families, ``--all`` every model under 60
 million parameters, names after it those models. Results go to ``benchmarks/results/zoo.json`` after
-each model; a second run goes on where the first stopped, and ``--again`` starts over.
+each model, those of the 50 families to ``families.json`` beside it; a second run goes on where the first stopped, and ``--again`` starts over.
 
 Equal is a model whose outputs deviate by at most 1e-9, or by no more than they do when its input is
 moved by one unit in the last place: random weights make a few deep models amplify a rounding error
@@ -34,6 +34,7 @@ from bnfuse.export.atomic import atomic_file
 from bnfuse.zoo import load_model
 
 RESULTS = Path(__file__).parent / "results" / "zoo.json"
+OF_FAMILIES = RESULTS.with_name("families.json")
 LARGEST = 60_000_000
 FAMILIES = (
     "test_byobnet", "convmixer_768_32", "cpubone_nano", "cs3darknet_focus_s", "cspnext_tiny",
@@ -86,6 +87,7 @@ def measured(name: str) -> dict[str, Any]:
         "model": name,
         "batch_norms": report.total,
         "folded": len(report.folded),
+        "merged": len(report.merged),
         "kept": dict(Counter(row.reason for row in report.kept)),
         "captured_whole": isinstance(fused, fx.GraphModule),
         "torch_fx_traces": torch_fx_traces(model),
@@ -93,6 +95,7 @@ def measured(name: str) -> dict[str, Any]:
         "float64_error_of_one_ulp": own,
         "equal": error <= max(1e-9, own),
         "optimize_s": round(seconds, 2),
+        "commit": current_commit(),
     }
 
 
@@ -104,13 +107,16 @@ def safely(name: str) -> dict[str, Any]:
         return {"model": name, "failed": f"{type(error).__name__}: {error}"[:300]}
 
 
-def save(rows: list[dict[str, Any]]) -> None:
+def current_commit() -> str:
+    """Return the commit that is checked out."""
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def save(rows: list[dict[str, Any]], path: Path) -> None:
     """Write what has been measured so far."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    )
-    made = {"commit": commit.stdout.strip(), "environment": environment(), "rows": rows}
-    with atomic_file(RESULTS) as temporary:
+    made = {"environment": environment(), "rows": rows}
+    with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(made, indent=1) + "\n")
 
 
@@ -119,16 +125,21 @@ def summary(rows: list[dict[str, Any]]) -> Table:
     table = Table("", "", box=None, show_header=False)
     done = [row for row in rows if "failed" not in row]
     whole = [row for row in done if row["captured_whole"]]
-    total, folded = (sum(row[key] for row in done) for key in ("batch_norms", "folded"))
+    total = sum(row["batch_norms"] for row in done)
+    folded, merged = (sum(row.get(key, 0) for row in done) for key in ("folded", "merged"))
     table.add_row("models", str(len(rows)))
     table.add_row("equal", str(sum(row["equal"] for row in done)))
     table.add_row("captured whole", str(len(whole)))
     table.add_row("batch norms", str(total))
     table.add_row("folded", str(folded))
+    table.add_row("merged", str(merged))
+    table.add_row("left", str(total - folded - merged))
+    table.add_row("models with none left", str(sum(not row["kept"] for row in done)))
     rejected = [row for row in done if not row["torch_fx_traces"]]
-    total, folded = (sum(row[key] for row in rejected) for key in ("batch_norms", "folded"))
+    total = sum(row["batch_norms"] for row in rejected)
+    folded = total - sum(sum(row["kept"].values()) for row in rejected)
     table.add_row("rejected by torch.fx's tracer", str(len(rejected)))
-    table.add_row("batch norms in those, folded", f"{folded} of {total}")
+    table.add_row("batch norms in those, gone", f"{folded} of {total}")
     for row in rows:
         if "failed" in row or not row["equal"]:
             table.add_row(row["model"], row.get("failed") or f"error {row['float64_error']:.1e}")
@@ -142,13 +153,14 @@ def main(
 ) -> None:
     """Measure, save after each model, print the totals."""
     console = Console()
-    rows = [] if again or not RESULTS.exists() else json.loads(RESULTS.read_text())["rows"]
+    path = RESULTS if names or every else OF_FAMILIES
+    rows = [] if again or not path.exists() else json.loads(path.read_text())["rows"]
     wanted = names or (timm.list_models() if every else FAMILIES)
     known = {row["model"] for row in rows}
     for name in track([name for name in wanted if name not in known], "Optimizing"):
         if has_batch_norm(name):
             rows.append(safely(name))
-            save(rows)
+            save(rows, path)
     console.print(summary(rows))
 
 
