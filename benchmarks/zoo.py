@@ -2,7 +2,8 @@
 
 ``python benchmarks/zoo.py`` takes one model of each of 50 families, ``--all`` every model under 60
 million parameters, names after it those models. Results go to ``benchmarks/results/zoo.json`` after
-each model, those of the 50 families to ``families.json`` beside it; a second run goes on where the first stopped, and ``--again`` starts over.
+each model, those of the 50 families to ``families.json`` beside it; a second run goes on where the
+first stopped, and ``--again`` starts over.
 
 Equal is a model whose outputs deviate by at most 1e-9, or by no more than they do when its input is
 moved by one unit in the last place: random weights make a few deep models amplify a rounding error
