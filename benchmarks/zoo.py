@@ -5,9 +5,9 @@ million parameters, names after it those models. Results go to ``benchmarks/resu
 each model, those of the 50 families to ``families.json`` beside it; a second run goes on where the
 first stopped, and ``--again`` starts over.
 
-Equal is a model whose outputs deviate by at most 1e-9, or by no more than they do when its input is
-moved by one unit in the last place: random weights make a few deep models amplify a rounding error
-ten-million-fold.
+Equal is a model whose outputs deviate by at most 1e-9, or by no more than 4 times what they do when
+its input is moved by one unit in the last place: random weights make a few deep models amplify a
+rounding error ten-million-fold.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ def measured(name: str) -> dict[str, Any]:
     report = bnfuse.report(fused)
     with torch.no_grad():
         wanted, got = model(*inputs), fused(*inputs)
-        moved = model(*(torch.nextafter(x, x + 1) for x in inputs))
-    error, own = (float((y - wanted).abs().max() / wanted.abs().max()) for y in (got, moved))
+        moved = [model(*(torch.nextafter(x, x + step) for x in inputs)) for step in (1, -1)]
+    errors = [float((y - wanted).abs().max() / wanted.abs().max()) for y in (got, *moved)]
+    error, own = errors[0], max(errors[1:])
     return {
         "model": name,
         "batch_norms": report.total,
@@ -94,7 +95,7 @@ def measured(name: str) -> dict[str, Any]:
         "torch_fx_traces": torch_fx_traces(model),
         "float64_error": error,
         "float64_error_of_one_ulp": own,
-        "equal": error <= max(1e-9, own),
+        "equal": error <= max(1e-9, 4 * own),
         "optimize_s": round(seconds, 2),
         "commit": current_commit(),
     }
