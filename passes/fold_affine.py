@@ -5,10 +5,10 @@
     x ── conv(W, b) ── bn(γ, β, μ, σ²) ── y        before
     x ── conv(W', b') ── y                         after
 
-    x ── bn ─┬─ relu? no: conv 1×1 ── y            before: no weight makes x
-             └─ linear ── z
-    x ───────┬─ conv' 1×1 ── y                     after: all that read it absorb it
-             └─ linear' ── z
+    x ── bn ─┬─ conv 1×1 ── y                      before, where no weight makes x
+             └─ conv 1×1 ── z
+    x ───────┬─ conv 1×1' ── y                     after: all that read it absorb it
+             └─ conv 1×1' ── z
 
 In eval mode a batch norm is the affine ``y = s x + t`` with ``s = γ / sqrt(σ² + ε)`` and
 ``t = β − s μ`` on axis 1; a product or a sum with a constant is one as well. It goes up into what
@@ -21,7 +21,7 @@ Declined when:
 1. the affine is none: statistics of the batch, computed or written by the forward, or not finite;
 2. hooks run on the way;
 3. in both directions an operation stands in the way that absorbs nothing and lets nothing pass;
-   the reason is that of the way up, and says what reads the result as well;
+   the reason is that of the way up;
 4. a value on the way up has other readers, which need it as it is;
 5. the channels of what would absorb it are on another axis. Equal sizes prove nothing: where the
    graph does not fix the number of dimensions, a guard is put in that fails rather than compute
