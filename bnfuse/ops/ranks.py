@@ -18,6 +18,7 @@ from bnfuse.graph.guards import assume_rank, check_rank
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.readers import reshapes_in_place
 from bnfuse.ops.calls import Call, read_call
+from bnfuse.ops.plain import oddity
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Ranks:
             self._fix(node, recorded)
         if node.op == "get_attr":
             tensor = program.tensor(str(node.target))
-            if tensor is not None:
+            if tensor is not None and not oddity(tensor):
                 self._fix(node, tensor.ndim)
                 if tensor.shape == (0,):  # fits values of any rank in a concatenation
                     self._empty.add(node)

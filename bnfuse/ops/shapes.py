@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import fx
 
 from bnfuse.ops.calls import Call, read_call
+from bnfuse.ops.plain import oddity
 from bnfuse.ops.ranks import Ranks
 from bnfuse.ops.regroup import regrouped
 from bnfuse.ops.shape_rules import (
@@ -91,7 +92,7 @@ class Shapes:
     def _shape(self, program: Program, node: fx.Node) -> Shape | None:
         if node.op == "get_attr":
             tensor = program.tensor(str(node.target))
-            return None if tensor is None else tuple(tensor.shape)
+            return None if tensor is None or oddity(tensor) else tuple(tensor.shape)
         call = read_call(program, node)
         if call is not None and not call.hooked:
             found = self._by_call(call)
