@@ -34,7 +34,7 @@ from bnfuse.affine.merge import Branch, chained
 from bnfuse.graph import assume_rank, check_rank, only_reader
 from bnfuse.ops import Call, Kind, read_call, write_weights
 from bnfuse.ops.geometry import branch_of, write_geometry
-from bnfuse.ops.odd import oddities
+from bnfuse.ops.odd import is_fixed
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import decline
 
@@ -138,10 +138,7 @@ def _linear_pair(program: Program, first: Call, second: Call) -> tuple[Branch, B
 
 
 def _as_pointwise(program: Program, call: Call) -> Branch | None:
-    written = any(constant.path in program.written for constant in call.owned.values())
-    if call.hooked or call.computed or oddities(call) or written:
-        return None
-    if not call.weight.is_floating_point():
+    if not is_fixed(program, call) or not call.weight.is_floating_point():
         return None
     weight, bias = as_float64(call.weight), call.tensor("bias")
     shift = weight.new_zeros(weight.shape[0]) if bias is None else as_float64(bias)

@@ -11,7 +11,7 @@ What a graph would lose is noticed as in a trace, by the same watch.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import fx, nn
 
-from bnfuse.capture.capture import ONE_AT_A_TIME, RANDOM_TRIES, Capture
+from bnfuse.capture.capture import Capture, attempted
 from bnfuse.capture.code import (
     codes_of,
     noting_code,
@@ -36,7 +36,6 @@ from bnfuse.capture.trial import Trial, cloned
 from bnfuse.capture.watch import (
     CaptureError,
     Notices,
-    RandomDrawError,
     called_by_torch,
     watching,
     watching_state,
@@ -67,17 +66,9 @@ def capture_by_example(
     Returns:
         The capture, or what stood in the way: a clause without a full stop.
     """
-    try:
-        with ONE_AT_A_TIME:
-            for _ in range(RANDOM_TRIES - 1):
-                with suppress(RandomDrawError):
-                    return _exported(module, example, by_reference)
-            return _exported(module, example, by_reference)
-    except CaptureError as error:
-        return str(error)
-    except Exception as error:
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        return f"exporting it for the example raised {type(error).__name__}: {first_line}"
+    return attempted(
+        lambda: _exported(module, example, by_reference), "exporting it for the example"
+    )
 
 
 def _exported(module: nn.Module, example: Arguments, by_reference: frozenset[int]) -> Capture:

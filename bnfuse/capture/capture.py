@@ -21,6 +21,7 @@ from bnfuse.capture.watch import CaptureError, RandomDrawError
 from bnfuse.graph.program import Program
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
 
 
@@ -61,17 +62,27 @@ def capture(
     Returns:
         The capture, or what stood in the way: a clause without a full stop.
     """
+    return attempted(lambda: _capture(module, by_reference, opaque), "tracing its forward")
+
+
+def attempted(trial: Callable[[], Capture], doing: str) -> Capture | str:
+    """Return what a trial captures, or what stood in the way, one trial at a time in all threads.
+
+    Args:
+        trial: Captures, or raises.
+        doing: What it does, for the clause about an exception of the model's own.
+    """
     try:
         with ONE_AT_A_TIME:
             for _ in range(RANDOM_TRIES - 1):
                 with suppress(RandomDrawError):
-                    return _capture(module, by_reference, opaque)
-            return _capture(module, by_reference, opaque)
+                    return trial()
+            return trial()
     except CaptureError as error:
         return str(error)
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
-        return f"tracing its forward raised {type(error).__name__}: {first_line}"
+        return f"{doing} raised {type(error).__name__}: {first_line}"
 
 
 def _capture(module: nn.Module, by_reference: frozenset[int], opaque: frozenset[str]) -> Capture:

@@ -14,7 +14,8 @@ from bnfuse.moves.dtypes import keeps_dtype
 from bnfuse.moves.search import Plan, Search
 from bnfuse.moves.step import Traveller
 from bnfuse.ops.calls import Call, read_call
-from bnfuse.ops.odd import oddities
+from bnfuse.ops.linear import norm_affine, rank_with_channels_on_axis_1
+from bnfuse.ops.odd import oddities, written_tensors
 from bnfuse.ops.table import Kind
 from bnfuse.report.reasons import Decline, decline
 
@@ -120,8 +121,7 @@ def _obstacle(program: Program, call: Call) -> Decline | None:
         return decline("hooked", call.name)
     if call.tensor("running_mean") is None or call.tensor("running_var") is None:
         return decline("batch-statistics", call.name)
-    written = [c.path for c in call.owned.values() if c.path in program.written]
-    if written:
+    if written := written_tensors(program, call):
         return decline("written-constants", call.name, ", ".join(written))
     return None
 
@@ -143,7 +143,7 @@ def _candidate_ranks(program: Program, origin: Origin, likely: int | None) -> tu
     producer = read_call(program, origin.value)
     first: tuple[int, ...] = ()
     if producer is not None and producer.kind.is_linear and producer.tensor("weight") is not None:
-        first = (producer.weight.ndim,)
+        first = (rank_with_channels_on_axis_1(producer),)
     known = (2, 3) if origin.call.spelling == "BatchNorm1d" else _RANKS
     return (*first, *(rank for rank in known if rank not in first))
 
@@ -154,15 +154,7 @@ def _affine(traveller: Traveller, origin: Origin, rank: int) -> Affine | None:
     if call.kind is not Kind.BATCH_NORM:
         found = affine_of_arithmetic(traveller, call, max(rank, 1))
         return found.map(lambda c: c.reshape(())) if found is not None and rank == 0 else found
-    owned = call.owned
-    affine = Affine.of_batch_norm(
-        owned["running_mean"].tensor,
-        owned["running_var"].tensor,
-        call.tensor("weight"),
-        call.tensor("bias"),
-        float(call.options["eps"]),
-    )
-    return affine.on_axis(1, rank) if rank >= 2 else None
+    return norm_affine(call).on_axis(1, rank) if rank >= 2 else None
 
 
 def _way_out(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | Decline:

@@ -50,8 +50,13 @@ def down_through_concatenation(
     sizes = _arm_sizes(traveller, arms, axis, affine.rank)
     if sizes is None:
         return None
-    none = Affine.of(torch.ones([1] * affine.rank), 0.0).map(lambda c: c.to(affine.scale.device))
+    none = _none_like(affine)
     return joined([affine if arm is value else none for arm in arms], axis, sizes)
+
+
+def _none_like(affine: Affine) -> Affine:
+    """Return ``s = 1, t = 0`` for a value with as many axes."""
+    return Affine.of(affine.scale.new_ones([1] * affine.rank), 0.0)
 
 
 def _arm_sizes(traveller: Traveller, arms: list[fx.Node], axis: int, rank: int) -> list[int] | None:
@@ -104,7 +109,7 @@ def up_through_item(
         return None
     if affine.scale.shape[axis] not in (1, shapes[index][axis]):
         return None  # the piece is broadcast to more
-    none = Affine.of(torch.ones([1] * affine.rank), 0.0).map(lambda c: c.to(affine.scale.device))
+    none = _none_like(affine)
     arms = [affine if count == index % len(shapes) else none for count in range(len(shapes))]
     return ((source, joined(arms, axis, [int(str(shape[axis])) for shape in shapes])),)
 

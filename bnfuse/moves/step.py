@@ -73,7 +73,3 @@ class Traveller:
     def decline(self, code: str, facts: str = "") -> Decline:
         """Return why the affine cannot go on."""
         return decline(code, self.name, facts)
-
-
-Outcome = "tuple[Moved, ...] | Decline"
-"""The ways to go on, in order of preference, or why there is none."""

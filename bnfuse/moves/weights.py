@@ -32,7 +32,7 @@ from bnfuse.affine import (
 )
 from bnfuse.moves.step import Edit, Moved
 from bnfuse.ops.linear import absorb_after, input_channels, output_channels
-from bnfuse.ops.odd import oddities
+from bnfuse.ops.odd import oddities, written_tensors
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -187,8 +187,7 @@ def _obstacle(traveller: Traveller, call: Call) -> Decline | None:
         return traveller.decline("odd-constants", ", ".join(odd))
     if call.computed:
         return traveller.decline("computed-constants", ", ".join(call.computed))
-    written = [c.path for c in call.owned.values() if c.path in traveller.program.written]
-    if written:
+    if written := written_tensors(traveller.program, call):
         return traveller.decline("written-constants", ", ".join(written))
     weight = call.tensor("weight")
     statistics = call.tensor("running_mean")

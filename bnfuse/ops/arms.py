@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnfuse.affine import Affine, as_float64
+from bnfuse.affine import as_float64
 from bnfuse.affine.merge import Branch, are_aligned, merged_cost, merged_padding_mode
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.geometry import branch_of
-from bnfuse.ops.odd import oddities
+from bnfuse.ops.linear import norm_affine
+from bnfuse.ops.odd import is_fixed
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def _is_constant_norm(program: Program, call: Call) -> bool:
     """Whether a call is a batch norm with statistics that nothing writes."""
     return (
         call.kind is Kind.BATCH_NORM
-        and not (call.hooked or call.computed or oddities(call) or call.options["training"])
+        and is_fixed(program, call)
+        and not call.options["training"]
         and call.tensor("running_mean") is not None
-        and not any(c.path in program.written for c in call.owned.values())
     )
 
 
@@ -150,16 +151,9 @@ def _identity(channels: int, axes: int, device: torch.device) -> Branch:
 
 def _norm(call: Call, axes: int, dtype: torch.dtype) -> Branch | None:
     """Return a batch norm as a pointwise convolution, or None where its dtypes are others."""
-    owned = call.owned
-    if any(constant.tensor.dtype is not dtype for constant in owned.values()):
+    if any(constant.tensor.dtype is not dtype for constant in call.owned.values()):
         return None
-    affine = Affine.of_batch_norm(
-        owned["running_mean"].tensor,
-        owned["running_var"].tensor,
-        call.tensor("weight"),
-        call.tensor("bias"),
-        float(call.options["eps"]),
-    )
+    affine = norm_affine(call)
     if not affine.is_finite:
         return None
     return Branch.diagonal(affine.scale, as_float64(affine.shift), axes)

@@ -13,7 +13,7 @@ from bnfuse.affine.merge import Branch
 from bnfuse.graph.border import BorderMap
 from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops.calls import argument_names
-from bnfuse.ops.odd import oddities
+from bnfuse.ops.odd import is_fixed
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ _GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 def branch_of(program: Program, call: Call) -> Branch | None:
     """Return a convolution as a branch, or None where its tensors or its padding are not plain."""
-    if call.kind is not Kind.CONVOLUTION or call.hooked or call.computed or oddities(call):
+    if call.kind is not Kind.CONVOLUTION or not is_fixed(program, call):
         return None
     weight, bias = call.tensor("weight"), call.tensor("bias")
-    if weight is None or any(c.path in program.written for c in call.owned.values()):
+    if weight is None:
         return None
     axes = weight.ndim - 2
     padding = _padding(call, weight)

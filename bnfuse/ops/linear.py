@@ -1,4 +1,4 @@
-"""How an affine passes through the linear operations: where their channels are, what absorbs it."""
+"""The affine of a batch norm, and how linear operations absorb one: where their channels are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnfuse.ops.calls import Call
+
+
+def norm_affine(call: Call) -> Affine:
+    """Return the affine, as vectors, of a batch norm that has running statistics.
+
+    Raises:
+        KeyError: It has none, or the graph computes them.
+    """
+    statistics = call.owned
+    return Affine.of_batch_norm(
+        statistics["running_mean"].tensor,
+        statistics["running_var"].tensor,
+        call.tensor("weight"),
+        call.tensor("bias"),
+        float(call.options["eps"]),
+    )
 
 
 def output_channels(call: Call) -> int:

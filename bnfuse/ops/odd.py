@@ -11,7 +11,7 @@ from bnfuse.ops.plain import oddity
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
-    from bnfuse.graph.program import Constant
+    from bnfuse.graph.program import Constant, Program
     from bnfuse.ops.calls import Call
 
 _NUMBERS = ("groups", "eps", "training")
@@ -27,6 +27,17 @@ def oddities(call: Call) -> list[str]:
     if call.kind is Kind.BATCH_NORM and not found:
         found += _odd_shapes(list(call.owned.values()))
     return found
+
+
+def written_tensors(program: Program, call: Call) -> list[str]:
+    """Return the paths of a call's tensors that the forward may write."""
+    return [c.path for c in call.owned.values() if c.path in program.written]
+
+
+def is_fixed(program: Program, call: Call) -> bool:
+    """Whether a call is one of plain tensors that nothing computes or writes, without hooks."""
+    hindered = call.hooked or call.computed or oddities(call) or written_tensors(program, call)
+    return not hindered
 
 
 def _is_odd(option: Any) -> bool:
