@@ -31,7 +31,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnfuse.affine import as_float64, round_once
-from bnfuse.affine.merge import Branch, merged_branches
+from bnfuse.affine.branch import Branch
+from bnfuse.affine.merge import merged_branches
 from bnfuse.graph import add_guard, assume_rank
 from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops import Kind, write_weights

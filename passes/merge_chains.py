@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import nn
 
 from bnfuse.affine import as_float64, round_once
-from bnfuse.affine.merge import Branch, chained
+from bnfuse.affine.branch import Branch
+from bnfuse.affine.merge import chained
 from bnfuse.graph import assume_rank, check_rank, only_reader
 from bnfuse.ops import Call, Kind, read_call, write_weights
 from bnfuse.ops.geometry import branch_of, write_geometry

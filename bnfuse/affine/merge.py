@@ -7,168 +7,53 @@ their taps, so one kernel that holds every tap at its place does the work of all
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from itertools import product
-from math import gcd, prod
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
 
-from bnfuse.affine.rounding import as_float64
+from bnfuse.affine.branch import Branch, grid_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Branch:
-    """A convolution over the common input, as one arm of a sum.
-
-    Attributes:
-        weight: ``(out, in / groups, *kernel)``, float64.
-        bias: ``(out,)``, float64.
-        stride: For each spatial axis.
-        padding: For each spatial axis, on both sides.
-        dilation: For each spatial axis.
-        groups: The number of groups.
-        padding_mode: What stands at the padding.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    padding_mode: str = "zeros"
-
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        """The size of the kernel."""
-        return tuple(self.weight.shape[2:])
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """How many channels it reads and writes."""
-        return self.weight.shape[1] * self.groups, self.weight.shape[0]
-
-    @property
-    def multiplications(self) -> int:
-        """Multiplications for each output position; moving elements takes none."""
-        return 0 if self.is_pointwise_diagonal else self.weight.numel()
-
-    @property
-    def is_pointwise_diagonal(self) -> bool:
-        """Whether each output channel is its input channel times a number."""
-        inputs, outputs = self.channels
-        return inputs == outputs == self.groups and prod(self.kernel) == 1
-
-    @classmethod
-    def diagonal(cls, scale: Tensor, shift: Tensor, axes: int) -> Branch:
-        """Return ``s x + t`` as a pointwise convolution with a group for each channel.
-
-        A batch norm on the input itself is one, and so is the input, with ``s = 1, t = 0``.
-        """
-        ones, zeros = (1,) * axes, (0,) * axes
-        weight = as_float64(scale).reshape(-1, 1, *ones)
-        return cls(weight, as_float64(shift), ones, zeros, ones, weight.shape[0])
-
-    def negated(self) -> Branch:
-        """Return the branch for an arm that is subtracted."""
-        return replace(self, weight=-self.weight, bias=-self.bias)
-
-
-def are_aligned(branches: Sequence[Branch]) -> bool:
-    """Whether the branches give outputs of equal sizes, position by position, for every input.
-
-    That is so where stride, channels and the mode of padding agree and, on every axis,
-    the smaller kernel sits in the middle of the larger.
-    """
-    first = branches[0]
-    if len({branch.padding_mode for branch in branches if any(branch.padding)}) > 1:
-        return False
-    return all(
-        branch.stride == first.stride
-        and branch.channels == first.channels
-        and _reach(branch) == _reach(first)
-        for branch in branches
-    )
-
-
-def _reach(branch: Branch) -> tuple[int, ...]:
-    axes = zip(branch.padding, branch.dilation, branch.kernel, strict=True)
-    return tuple(2 * p - d * (k - 1) for p, d, k in axes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """What the sum of aligned branches looks like, and where their taps stand in it."""
-
-    places: list[list[list[int]]]
-    kernel: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    padding_mode: str
-
-    @classmethod
-    def of(cls, branches: Sequence[Branch]) -> _Form:
-        """Find the common grid of the taps."""
-        axes = range(len(branches[0].stride))
-        padding = tuple(max(branch.padding[axis] for branch in branches) for axis in axes)
-        places = [
-            [
-                [padding[axis] - one.padding[axis] + one.dilation[axis] * tap for tap in range(k)]
-                for axis, k in enumerate(one.kernel)
-            ]
-            for one in branches
-        ]
-        steps = [gcd(*(place for own in places for place in own[axis])) or 1 for axis in axes]
-        ends = [max(place for own in places for place in own[axis]) for axis in axes]
-        kernel = tuple(end // step + 1 for end, step in zip(ends, steps, strict=True))
-        groups = gcd(*(branch.groups for branch in branches))
-        mode = next((branch.padding_mode for branch in branches if any(branch.padding)), "zeros")
-        return cls(places, kernel, padding, tuple(steps), groups, mode)
-
-
-def merged_cost(branches: Sequence[Branch]) -> int:
-    """Return how many multiplications the sum of aligned branches takes as one convolution."""
-    form = _Form.of(branches)
-    inputs, outputs = branches[0].channels
-    is_pointwise_diagonal = inputs == outputs == form.groups and prod(form.kernel) == 1
-    return 0 if is_pointwise_diagonal else outputs * (inputs // form.groups) * prod(form.kernel)
-
-
-def merged_padding_mode(branches: Sequence[Branch]) -> str:
-    """Return how the sum of aligned branches is padded."""
-    return _Form.of(branches).padding_mode
+    from bnfuse.affine.branch import Grid
 
 
 def merged_branches(branches: Sequence[Branch]) -> Branch:
     """Return the sum of aligned branches as one convolution.
 
-    With ``P`` the largest padding, tap ``j`` of a branch stands at ``P - p + d j`` in a kernel with
-    a dilation that is the greatest common divisor of all those places. Groups are merged to the
-    greatest common divisor of the branches' groups; a block-diagonal weight is the same.
+    ``Grid`` says where the taps stand. Groups are merged to the greatest common divisor of the
+    branches' groups; a block-diagonal weight is the same.
 
     Source: Ding et al., 2021, https://arxiv.org/abs/2101.03697, section 3.3, for 3x3, 1x1 and
     identity; dilation and groups follow from the same sum.
+
+    Raises:
+        ValueError: The branches are not aligned.
     """
-    form, like = _Form.of(branches), branches[0].weight
-    inputs, outputs = branches[0].channels
-    shape = (outputs, inputs // form.groups, *form.kernel)
+    grid, like = grid_of(branches), branches[0].weight
+    if grid is None:
+        raise ValueError("the branches are not aligned")
+    inputs, outputs = grid.channels
+    shape = (outputs, inputs // grid.groups, *grid.kernel)
     weight = torch.zeros(shape, dtype=torch.float64, device=like.device)
-    for branch, own in zip(branches, form.places, strict=True):
-        taps = [[p // step for p in axis] for axis, step in zip(own, form.dilation, strict=True)]
-        own_weight = regrouped_weight(branch, form.groups)
-        for tap in product(*(enumerate(places_on_axis) for places_on_axis in taps)):
-            mine, theirs = zip(*tap, strict=True)
-            weight[(..., *theirs)] += own_weight[(..., *mine)]
+    for branch in branches:
+        own_weight = regrouped_weight(branch, grid.groups)
+        for tap in product(*(range(size) for size in branch.kernel)):
+            weight[(..., *_place(grid, branch, tap))] += own_weight[(..., *tap)]
     bias = torch.stack([branch.bias for branch in branches]).sum(0)
-    geometry = (branches[0].stride, form.padding, form.dilation, form.groups, form.padding_mode)
-    return Branch(weight, bias, *geometry)
+    mode = grid.padding_mode or "zeros"
+    return Branch(weight, bias, grid.stride, grid.padding, grid.dilation, grid.groups, mode)
+
+
+def _place(grid: Grid, branch: Branch, tap: tuple[int, ...]) -> tuple[int, ...]:
+    """Return where a tap of a branch stands in the sum's kernel: ``(P - p + d j) / step``."""
+    axes = zip(grid.padding, branch.padding, branch.dilation, tap, grid.dilation, strict=True)
+    return tuple((whole - own + d * j) // step for whole, own, d, j, step in axes)
 
 
 def regrouped_weight(branch: Branch, groups: int) -> Tensor:

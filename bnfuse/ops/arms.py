@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnfuse.affine import as_float64
-from bnfuse.affine.merge import Branch, are_aligned, merged_cost, merged_padding_mode
+from bnfuse.affine.branch import Branch, Grid, grid_of
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.geometry import branch_of
 from bnfuse.ops.linear import norm_affine
@@ -103,24 +103,26 @@ def _size(arm: Arm) -> int:
 
 def _beside_convolution(program: Program, main: Arm, arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Return a convolution and the arms that it can do the work of, for no more multiplications."""
-    chosen = [main]
+    if main.branch is None:
+        return (main,)
+    chosen, grid, cost = [main], Grid.of(main.branch), main.branch.multiplications
     for arm in arms:
         other = None if arm is main else _as_branch(program, arm, main)
-        if other is None:
+        if other is None or other.branch is None:
             continue
-        trial = [one.branch for one in (*chosen, other) if one.branch is not None]
-        if not are_aligned(trial):
+        joined, separate = grid.joined(Grid.of(other.branch)), cost + other.branch.multiplications
+        if joined is None or joined.multiplications > separate:
             continue
-        cost = sum(branch.multiplications for branch in trial)
-        if merged_cost(trial) <= cost and _can_be_written(main, merged_padding_mode(trial)):
+        if _can_be_written(main, joined.padding_mode):
             chosen.append(other)
+            grid, cost = joined, separate
     return tuple(chosen)
 
 
-def _can_be_written(main: Arm, padding_mode: str) -> bool:
+def _can_be_written(main: Arm, padding_mode: str | None) -> bool:
     """Whether a call takes the padding: a function pads with zeros alone."""
     is_module = main.call is not None and main.call.is_module
-    return is_module or padding_mode == "zeros"
+    return is_module or padding_mode in (None, "zeros")
 
 
 def _as_branch(program: Program, arm: Arm, main: Arm) -> Arm | None:
@@ -174,7 +176,7 @@ def _norms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
             # Without a batch axis an instance norm and a batch norm act on different axes.
             is_alike = _is_of_instances(arm.call) == _is_of_instances(main)
             branch = _norm(arm.call, 1, mean.dtype) if is_alike else None
-        if branch is not None and are_aligned([branch, *(one.signed for one in chosen[:1])]):
+        if branch is not None and grid_of([branch, *(one.signed for one in chosen[:1])]):
             chosen.append(replace(arm, branch=branch))
     return tuple(chosen) if chosen and chosen[0].call is main else ()
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bnfuse.affine import as_float64, round_once
-from bnfuse.affine.merge import Branch
+from bnfuse.affine.branch import Branch
 from bnfuse.graph.border import BorderMap
 from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops.calls import argument_names

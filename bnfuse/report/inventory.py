@@ -106,7 +106,7 @@ class Inventory:
     def settled(self, results: Sequence[PassReport]) -> Settled:
         """Return the outcome after the passes, each call site in one list."""
         done = {a.site: (r.by, a) for r in results for a in r.applied if a.into is not None}
-        computed = {a.site for r in results for a in r.applied if a.into is None}
+        gone = done.keys() | {a.site for r in results for a in r.applied if a.into is None}
         reasons = {d.site: d.reason for r in results for d in r.declined}
         reasons.update({s.site: s.reason for s in self.sites if s.reason})
         moved = {a.name: a.into for r in results for a in r.applied if a.into and _merges(r.by)}
@@ -116,11 +116,7 @@ class Inventory:
         ]
         folded = tuple(row for row in rows if not _is_merge(row))
         merged = tuple(row for row in rows if _is_merge(row))
-        kept = tuple(
-            self._kept(s, reasons[s.site])
-            for s in self.sites
-            if s.site not in computed | done.keys()
-        )
+        kept = tuple(self._kept(s, reasons[s.site]) for s in self.sites if s.site not in gone)
         return Settled(folded, merged, kept, sum(a.extra_bytes for _, a in done.values()))
 
     def _kept(self, site: Site, reason: Decline) -> Row:

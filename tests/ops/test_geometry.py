@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
-from bnfuse.affine.merge import Branch
+from bnfuse.affine.branch import Branch
 from bnfuse.graph import Program
 from bnfuse.ops import Call, Kind, read_call, write_weights
 from bnfuse.ops.geometry import branch_of, write_geometry
