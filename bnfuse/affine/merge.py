@@ -44,7 +44,8 @@ def merged_branches(branches: Sequence[Branch]) -> Branch:
     for branch in branches:
         own_weight = regrouped_weight(branch, grid.groups)
         for tap in product(*(range(size) for size in branch.kernel)):
-            weight[(..., *_place(grid, branch, tap))] += own_weight[(..., *tap)]
+            place = _place(grid, branch, tap)
+            weight[..., *place] += own_weight[..., *tap]
     bias = torch.stack([branch.bias for branch in branches]).sum(0)
     mode = grid.padding_mode or "zeros"
     return Branch(weight, bias, grid.stride, grid.padding, grid.dilation, grid.groups, mode)
