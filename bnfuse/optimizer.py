@@ -6,17 +6,10 @@ import difflib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-import torch
-
-from bnfuse.capture import check_example, check_request, copy_model
-from bnfuse.errors import AssumptionError, RequestError
-from bnfuse.graph.part import part_forward
-from bnfuse.report import Report
-from bnfuse.report.inventory import Inventory, summed
-from bnfuse.report.report import attach, report
-from bnfuse.rewriting import TreeRewriter
-from bnfuse.validation import verify
-from bnfuse.validation.inputs import map_tensors
+from bnfuse.attempts import Request, optimized
+from bnfuse.capture import check_example, check_request
+from bnfuse.errors import RequestError
+from bnfuse.report.report import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from bnfuse.validation.inputs import Arguments
+    from bnfuse.report import Report
 
 
 def optimize(
@@ -45,11 +38,12 @@ def optimize(
         example_inputs: Positional arguments of a call. They settle which axis a batch norm acts on
             where the graph leaves that open; a forward that no trace can follow gets a graph for
             calls of their shapes; and the result is checked against the model in float64 before
-            it is returned, and left unfused where the check fails.
+            it is returned. Where that fails, the rewrite to blame is found and left out.
         example_kwargs: Keyword arguments of that call.
         skip: Layers to leave alone: names (which include all they contain) or patterns of names,
             such as ``"layer1"`` or ``"*.downsample.*"``.
-        validate: Whether to make that check.
+        validate: Whether to make that check, and to check each rewrite: what it changed is run
+            before and after it in float64, on random inputs of small sizes.
 
     Returns:
         A ``torch.fx.GraphModule`` called like the model where one graph stands for every call.
@@ -70,17 +64,9 @@ def optimize(
         return _0
     """
     model = check_request(model)
-    skip = _as_names(skip)
-    if example_inputs is None:
-        return _optimized(model, skip)
-    example = check_example(example_inputs, example_kwargs)
-    optimized = _settled_by_example(model, skip, example)
-    if validate:
-        place = _place_of_example(optimized)
-        outcome = verify(model, optimized, *example, device=place)
-        if not outcome.passed:
-            return _unfused(model, outcome.headline)
-    return optimized
+    names = _as_names(skip)
+    example = None if example_inputs is None else check_example(example_inputs, example_kwargs)
+    return _made(Request(model, skipper(names), example, validate, validate), names)
 
 
 def explain(
@@ -106,79 +92,16 @@ def explain(
     >>> explain(net).kept[0].reason
     'no-linear-producer'
     """
-    made = optimize(model, example_inputs, example_kwargs, skip=skip, validate=False)
-    return report(made)
+    model = check_request(model)
+    names = _as_names(skip)
+    example = None if example_inputs is None else check_example(example_inputs, example_kwargs)
+    return report(_made(Request(model, skipper(names), example, is_verified=False), names))
 
 
-def _settled_by_example(
-    model: nn.Module,
-    skip: tuple[str, ...],
-    example: Arguments,
-) -> nn.Module:
-    """Return the optimized copy, without the folds that do not stand for the example's ranks."""
-    other_axis: frozenset[str] = frozenset()
-    while True:
-        optimized = _optimized(model, skip, other_axis, example)
-        site = _site_in_the_way(optimized, example)
-        if site is None or site in other_axis:
-            return optimized
-        other_axis |= {site}
-
-
-def _site_in_the_way(optimized: nn.Module, example: Arguments) -> str | None:
-    """Return the batch norm whose fold does not stand for an example call, if there is one."""
-    args, kwargs = map_tensors(torch.clone, example)  # a forward may write its inputs
-    trial = copy_model(optimized).model
-    try:
-        with torch.no_grad(), torch.random.fork_rng():
-            trial(*args, **kwargs)
-    except AssumptionError as error:
-        return error.site
-    except Exception:
-        return None  # whatever else is wrong with the example is said by whoever needs it
-    return None
-
-
-def _place_of_example(optimized: nn.Module) -> torch.device | None:
-    """Return the device that graphs made for an example stand for; None where there are none."""
-    for module in optimized.modules():
-        forward = part_forward(module)
-        if forward is not None and forward.assumptions.hold_for_one_shape:
-            return next((tensor.device for tensor in module.parameters()), None)
-    return None
-
-
-def _optimized(
-    model: nn.Module,
-    skip: tuple[str, ...],
-    other_axis: frozenset[str] = frozenset(),
-    example: Arguments | None = None,
-) -> nn.Module:
-    """Return the optimized copy of a model, with its report."""
-    copied = copy_model(model)
-    skipped = skipper(skip)
-    rewriter = TreeRewriter(copied.model, copied.by_reference, skipped, other_axis, example)
-    optimized = rewriter.whole()
-    made = summed(type(model).__name__, list(rewriter.outcomes.values()), _previous_report(model))
-    _check_skip(skip, model, made)
-    attach(optimized, made)
-    return optimized
-
-
-def _unfused(model: nn.Module, why: str) -> nn.Module:
-    """Return a copy of the model with nothing done, since doing it went wrong."""
-    plain = copy_model(model).model
-    kept = Inventory.of_modules(plain).all_kept("check-failed", why)
-    attach(plain, summed(type(model).__name__, [kept], None))
-    return plain
-
-
-def _previous_report(model: nn.Module) -> Report | None:
-    """Return the report of an earlier optimization of the same model."""
-    try:
-        return report(model)
-    except RequestError:
-        return None
+def _made(request: Request, skip: tuple[str, ...]) -> nn.Module:
+    made = optimized(request)
+    _check_skip(skip, request.model, report(made))
+    return made
 
 
 def _as_names(skip: Sequence[str]) -> tuple[str, ...]:

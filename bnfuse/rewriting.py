@@ -15,6 +15,7 @@ from bnfuse.graph import OptimizedModule, assemble
 from bnfuse.graph.hooks import FORWARD_HOOKS
 from bnfuse.graph.part import PartForward, install, part_forward
 from bnfuse.passes import PIPELINE, run_pass
+from bnfuse.regions import PartChecks, RewriteChecks
 from bnfuse.report.inventory import Inventory, Settled, not_captured
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class TreeRewriter:
         is_skipped: Whether a layer, given by its full name, is to be left alone.
         other_axis: Batch norms known from an example to normalize another axis.
         example: The arguments of a call, to capture for where no trace can.
+        checks: What is known about rewrites from an earlier time, and what becomes known now.
         outcomes: What happened in each part, by its path.
     """
 
@@ -56,6 +58,7 @@ class TreeRewriter:
     is_skipped: Callable[[str], bool]
     other_axis: frozenset[str] = frozenset()
     example: Arguments | None = None
+    checks: RewriteChecks = field(default_factory=lambda: RewriteChecks(is_on=False))
     outcomes: dict[str, Settled] = field(default_factory=dict)
     _candidates: list[_Candidate] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
@@ -187,8 +190,10 @@ class TreeRewriter:
         program.other_axis = self.other_axis
         inventory = Inventory.of_program(program, path)
         prefix = f"{path}." if path else ""
+        checks = PartChecks(self.checks, path, lambda: self._call_of(path))
         results = [
-            run_pass(program, one, lambda name: self.is_skipped(prefix + name)) for one in PIPELINE
+            run_pass(program, one, lambda name: self.is_skipped(prefix + name), checks)
+            for one in PIPELINE
         ]
         self.outcomes[path] = inventory.settled(results)
         optimized = assemble(program)
@@ -197,6 +202,12 @@ class TreeRewriter:
                 target = str(node.target)
                 self._inside(program.module(target), prefix + target)
         return optimized
+
+    def _call_of(self, path: str) -> Arguments | None:
+        """Return the arguments that the example gives to a part, or None."""
+        if self.example is None or not path:
+            return self.example
+        return call_inside(self.root, path, self.example)
 
     def _inside(self, module: nn.Module, path: str) -> None:
         """Optimize a module that a graph calls as one, such as one with hooks."""

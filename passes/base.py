@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from bnfuse.report import decline
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bnfuse.graph import Program
+    from bnfuse.regions import PartChecks, RewriteKey
     from bnfuse.report import Decline
 
 
@@ -25,12 +26,14 @@ class Applied:
         site: The name of its call site in the graph.
         into: The layer that does its work now, or None where nothing has to.
         extra_bytes: Bytes of weights added, for a layer that was shared.
+        error: The largest relative error of the rewrite in float64; None where it was not measured.
     """
 
     name: str
     site: str
     into: str | None
     extra_bytes: int = 0
+    error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,24 @@ class Match(Protocol):
     def layers(self) -> tuple[str, ...]:
         """The names of all layers that the rewrite would change."""
 
+    @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """The operations that the rewrite would change, or move something through."""
+
 
 class Pass(Protocol):
     """A rewrite of call sites: find them, say why not, or do it.
 
     A pass holds no state. The facts of a call site travel in the match.
+
+    Attributes:
+        name: The name of the pass.
+        is_exact: Whether what it does is equal on real numbers, so that float64 shows it; else it
+            computes in the dtypes of the model, as the model does.
     """
 
     name: ClassVar[str]
+    is_exact: ClassVar[bool]
 
     def match(self, program: Program, node: fx.Node) -> Any | None:
         """Return the facts of a call site the pass is about, or None."""
@@ -90,7 +103,10 @@ class Pass(Protocol):
 
 
 def run_pass(
-    program: Program, one: Pass, is_skipped: Callable[[str], bool] = lambda _: False
+    program: Program,
+    one: Pass,
+    is_skipped: Callable[[str], bool] = lambda _: False,
+    checks: PartChecks | None = None,
 ) -> PassReport:
     """Run a pass over every node of the graph, in order, and check the graph it leaves.
 
@@ -98,6 +114,7 @@ def run_pass(
         program: The program, edited in place.
         one: The pass.
         is_skipped: Whether a layer, given by name, is to be left alone.
+        checks: Checks each rewrite; None to check none.
     """
     applied: list[Applied] = []
     declined: list[Declined] = []
@@ -108,7 +125,7 @@ def run_pass(
         match: Match | None = one.match(program, node)
         if match is None:
             continue
-        outcome = _outcome(program, one, match, node.name, is_skipped)
+        outcome = _outcome(program, one, match, node.name, is_skipped, checks)
         if isinstance(outcome, Declined):
             declined.append(outcome)
         else:
@@ -118,7 +135,12 @@ def run_pass(
 
 
 def _outcome(
-    program: Program, one: Pass, match: Match, site: str, is_skipped: Callable[[str], bool]
+    program: Program,
+    one: Pass,
+    match: Match,
+    site: str,
+    is_skipped: Callable[[str], bool],
+    checks: PartChecks | None,
 ) -> Applied | tuple[Applied, ...] | Declined:
     """Rewrite one call site, or say why it stays."""
     if any(is_skipped(name) for name in match.layers):
@@ -126,4 +148,24 @@ def _outcome(
     reason = one.reason_to_decline(program, match)
     if reason is not None:
         return Declined(match.name, site, reason)
-    return one.rewrite(program, match)
+    if checks is None:
+        return one.rewrite(program, match)
+    return _checked(program, one, match, checks.key(one.name, site), checks)
+
+
+def _checked(
+    program: Program, one: Pass, match: Match, key: RewriteKey, checks: PartChecks
+) -> Applied | tuple[Applied, ...] | Declined:
+    """Rewrite one call site unless that is known to be wrong, and note how right it is."""
+    refused = checks.refusal(key)
+    if refused is not None:
+        return Declined(match.name, key.site, decline("check-failed", match.name, refused))
+    before = checks.before(program, match.nodes, key, is_exact=one.is_exact)
+    if before is None:
+        return Declined(match.name, key.site, decline("not-checkable", match.name))
+    outcome = one.rewrite(program, match)
+    if isinstance(outcome, Declined):
+        return outcome
+    error = checks.after(program, before, key)
+    rows = outcome if isinstance(outcome, tuple) else (outcome,)
+    return tuple(replace(row, error=error) for row in rows)

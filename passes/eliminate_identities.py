@@ -34,6 +34,7 @@ class EliminateIdentities:
     """The pass; its algebra is in the description of this module."""
 
     name: ClassVar[str] = "eliminate-identities"
+    is_exact: ClassVar[bool] = True
 
     def match(self, program: Program, node: fx.Node) -> Call | None:
         """Return the call if it is one of an identity or of dropout."""
@@ -50,6 +51,6 @@ class EliminateIdentities:
 
     def rewrite(self, program: Program, match: Call) -> Applied:
         """Let every reader read the input."""
-        match.node.replace_all_uses_with(match.input)
+        program.replace(match.node, match.input)
         program.erase(match.node)
         return Applied(match.name, match.node.name, into=None)

@@ -78,6 +78,13 @@ class Match:
             return (self.name,)
         return (self.name, *(edit.call.name for edit in self.plan.edits))
 
+    @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """The affine and what it passes on its way, with what absorbs it."""
+        if isinstance(self.plan, Decline):
+            return (self.origin.call.node,)
+        return (self.origin.call.node, *self.plan.passed)
+
 
 @dataclass(frozen=True, slots=True)
 class FoldAffine:
@@ -90,6 +97,7 @@ class FoldAffine:
 
     with_maps: bool = False
     name: ClassVar[str] = "fold-affine"
+    is_exact: ClassVar[bool] = True
 
     def match(self, program: Program, node: fx.Node) -> Match | None:
         """Return the affine called at ``node`` and where it can go."""
@@ -123,7 +131,7 @@ class FoldAffine:
             if edit.border is not None:
                 add_map(program, edit.call, edit.border)
         program.written_values.join(node, match.origin.value)
-        node.replace_all_uses_with(match.origin.value)
+        program.replace(node, match.origin.value)
         program.erase(node)
         return Applied(match.name, node.name, ", ".join(into), extra)
 

@@ -74,12 +74,18 @@ class Match:
         """That layer."""
         return (self.name,)
 
+    @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """The operations that change."""
+        return tuple(_in_order(self.node))
+
 
 @dataclass(frozen=True, slots=True)
 class FoldConstants:
     """The pass; what it does is in the description of this module."""
 
     name: ClassVar[str] = "fold-constants"
+    is_exact: ClassVar[bool] = False
 
     def match(self, program: Program, node: fx.Node) -> Match | None:
         """Return the value computed at ``node`` if it is constant and read by what is not."""
@@ -110,7 +116,7 @@ class FoldConstants:
     def rewrite(self, program: Program, match: Match) -> tuple[Applied, ...]:
         """Keep the value and let every reader read it; a row for each node that goes."""
         source = program.new_tensor(match.node, match.name, match.value.detach().clone())
-        match.node.replace_all_uses_with(source)
+        program.replace(match.node, source)
         gone = _erase_unread(program, match.node)
         return tuple(Applied(match.name, site, into=None) for site in gone)
 

@@ -26,6 +26,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
+from bnfuse.affine import as_float64, round_once
 from bnfuse.ops import layer_name, oddity
 from bnfuse.passes.base import Applied
 
@@ -66,12 +67,18 @@ class Match:
         """That layer."""
         return (self.name,)
 
+    @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """The operations that change."""
+        return (self.node,)
+
 
 @dataclass(frozen=True, slots=True)
 class MatmulToLinear:
     """The pass; its algebra is in the description of this module."""
 
     name: ClassVar[str] = "matmul-to-linear"
+    is_exact: ClassVar[bool] = True
 
     def match(self, program: Program, node: fx.Node) -> Match | None:
         """Return the product at ``node`` if its right factor is a constant matrix."""
@@ -84,15 +91,17 @@ class MatmulToLinear:
             return None
         if matrix is None or matrix.ndim != 2:
             return None
-        weight = matrix.t()
+        weight = as_float64(matrix).t()
         if summand is None:
-            return Match(node, value, weight.contiguous(), None)
+            return Match(node, value, matrix.t().contiguous(), None)
         vector = _constant(program, summand)
         share, scale = (_number(node.kwargs.get(name, 1)) for name in ("beta", "alpha"))
         if vector is None or vector.shape != weight.shape[:1] or share is None or scale is None:
             return None
-        bias = vector * share if share else torch.zeros_like(vector)  # 0 times what is not finite
-        return Match(node, value, (weight * scale).contiguous(), bias)
+        start = as_float64(vector)
+        shift = start * share if share else torch.zeros_like(start)  # 0 times what is not finite
+        made, bias = round_once(weight * scale, matrix), round_once(shift, vector)
+        return None if made is None or bias is None else Match(node, value, made, bias)
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
         """Return None: what is no linear layer is no match."""
@@ -106,7 +115,7 @@ class MatmulToLinear:
         with program.graph.inserting_before(node):
             linear = program.graph.call_function(F.linear, (match.value, *constants))
         linear.meta.update(node.meta)
-        node.replace_all_uses_with(linear)
+        program.replace(node, linear)
         program.erase(node)
         return Applied(match.name, node.name, into=None)
 

@@ -103,12 +103,20 @@ class Match:
         arms = [arm for cluster in self.clusters for arm in cluster.arms]
         return tuple(arm.call.name for arm in arms if arm.call is not None)
 
+    @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """The sums and the branches."""
+        arms = [arm for cluster in self.clusters for arm in cluster.arms]
+        branches = [arm.call.node for arm in arms if arm.call is not None]
+        return (self.whole.top.node, *self.whole.inner, *branches)
+
 
 @dataclass(frozen=True, slots=True)
 class MergeBranches:
     """The pass; its algebra is in the description of this module."""
 
     name: ClassVar[str] = "merge-branches"
+    is_exact: ClassVar[bool] = True
 
     def match(self, program: Program, node: fx.Node) -> Match | None:
         """Return the sum at ``node`` if it is outermost and some of its branches merge."""
@@ -146,7 +154,7 @@ class MergeBranches:
                 ]
         total = _added_up(program, match)
         program.written_values.join(node, total)
-        node.replace_all_uses_with(total)
+        program.replace(node, total)
         _erase(program, match)
         return tuple(applied)
 

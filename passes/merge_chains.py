@@ -70,12 +70,18 @@ class Match:
         """Both layers."""
         return (self.first.name, self.second.name)
 
+    @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """The operations that change."""
+        return (self.first.node, self.second.node)
+
 
 @dataclass(frozen=True, slots=True)
 class MergeChains:
     """The pass; its algebra is in the description of this module."""
 
     name: ClassVar[str] = "merge-chains"
+    is_exact: ClassVar[bool] = True
 
     def match(self, program: Program, node: fx.Node) -> Match | None:
         """Return the two operations, of which the second is called at ``node``."""
@@ -112,7 +118,7 @@ class MergeChains:
         into = write_weights(program, second, weight.reshape(_shape(second, weight)), bias)
         if second.is_module:
             _write_channels(program.module(into), first)
-        first.node.replace_all_uses_with(first.input)
+        program.replace(first.node, first.input)
         program.erase(first.node)
         return Applied(match.name, first.node.name, into)
 

@@ -12,7 +12,7 @@ from bnfuse.affine.absorb import (
     scale_transposed_inputs,
 )
 from bnfuse.affine.layout import embedded, joined, permuted, pieces, regroup, selected, unpermuted
-from bnfuse.affine.rounding import as_float64, round_once
+from bnfuse.affine.rounding import as_float64, as_parameter, forget, round_once
 from bnfuse.affine.values import Affine
 
 __all__ = [
@@ -21,9 +21,11 @@ __all__ = [
     "absorb_into_rows",
     "absorb_into_transposed",
     "as_float64",
+    "as_parameter",
     "border_kernel",
     "border_kernel_transposed",
     "embedded",
+    "forget",
     "joined",
     "permuted",
     "pieces",

@@ -44,11 +44,15 @@ def merged_branches(branches: Sequence[Branch]) -> Branch:
     for branch in branches:
         own_weight = regrouped_weight(branch, grid.groups)
         for tap in product(*(range(size) for size in branch.kernel)):
-            place = _place(grid, branch, tap)
-            weight[..., *place] += own_weight[..., *tap]
+            weight[_at(*_place(grid, branch, tap))] += own_weight[_at(*tap)]
     bias = torch.stack([branch.bias for branch in branches]).sum(0)
     mode = grid.padding_mode or "zeros"
     return Branch(weight, bias, grid.stride, grid.padding, grid.dilation, grid.groups, mode)
+
+
+def _at(*tap: int) -> tuple[slice | int, ...]:
+    """Return the index of a tap in a weight, all channels of it."""
+    return (slice(None), slice(None), *tap)
 
 
 def _place(grid: Grid, branch: Branch, tap: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,20 +1,34 @@
-"""Precision at the borders of the algebra: in as float64, out rounded once."""
+"""Precision at the borders of the algebra: in as float64, out rounded once.
+
+Weights may be folded several times: a batch norm into each branch, then the branches into one. A
+tensor that was rounded remembers the float64 value it stands for, and the next fold starts from
+that, so that however many folds there are, each weight is rounded once. The memory lasts as long as
+the passes run: ``forget`` ends it, since from then on the tensor may be written.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+_EXACT = "_exact"
+
+
 def as_float64(tensor: Tensor) -> Tensor:
     """Return ``tensor`` as a detached float64 tensor on its own device, or on the CPU for mps.
 
-    Every stored dtype that folds (float16, bfloat16, float32, float64) is exact in float64.
+    Every stored dtype that folds (float16, bfloat16, float32, float64) is exact in float64. A
+    tensor that remembers what it was rounded from stands for that.
     """
+    exact: Tensor | None = tensor.__dict__.get(_EXACT)
+    if exact is not None:
+        return exact
     detached = tensor.detach()
     if detached.device.type == "mps":  # Apple's GPU has no float64
         detached = detached.cpu()
@@ -36,5 +50,21 @@ def round_once(exact: Tensor, like: Tensor) -> Tensor | None:
     if not torch.isfinite(rounded).all():
         return None
     if rounded.shape != like.shape:
-        return rounded.contiguous()
-    return torch.empty_like(like).copy_(rounded)  # empty_like keeps the memory format
+        rounded = rounded.contiguous()
+    else:
+        rounded = torch.empty_like(like).copy_(rounded)  # empty_like keeps the memory format
+    rounded.__dict__[_EXACT] = exact
+    return rounded
+
+
+def as_parameter(tensor: Tensor) -> nn.Parameter:
+    """Return a tensor as a parameter that needs no gradient; what it remembers comes along."""
+    parameter = nn.Parameter(tensor, requires_grad=False)
+    if _EXACT in tensor.__dict__:
+        parameter.__dict__[_EXACT] = tensor.__dict__[_EXACT]
+    return parameter
+
+
+def forget(tensor: Tensor) -> None:
+    """Let a tensor stand for what is stored in it alone."""
+    tensor.__dict__.pop(_EXACT, None)

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
+from bnfuse.affine import as_parameter
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -39,7 +41,7 @@ class BorderMap(nn.Module):
         self, kernel: Tensor, options: Mapping[str, Any], *, is_transposed: bool = False
     ) -> None:
         super().__init__()
-        self.kernel = nn.Parameter(kernel, requires_grad=False)
+        self.kernel = as_parameter(kernel)
         self.options = dict(options)
         self.is_transposed = is_transposed
         self._kept: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}  # with the kernel, by its id

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bnfuse.affine import as_parameter
 from bnfuse.graph.aliases import WrittenValues
+from bnfuse.graph.index import PathIndex
 from bnfuse.graph.readers import written_constants
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Program:
         other_axis: Names of batch norms known, from an example, to normalize another axis than the
             layer before them writes its channels on.
         written: Paths of tensors that the forward, as it was captured, may write.
+        replaced: What is read in the place of a value, for values that were replaced.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Program:
         self.graph = graph
         self.by_reference = by_reference
         self.written = written_constants(graph)
+        self.replaced: dict[fx.Node, fx.Node] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -58,7 +62,7 @@ class Program:
         self._shapes: Shapes | None = None
         self._batched_shapes: Shapes | None = None
         self._written_values: WrittenValues | None = None
-        self._by_path: dict[tuple[str, str], list[fx.Node]] | None = None
+        self._index = PathIndex(self.graph)
 
     @property
     def shapes(self) -> Shapes:
@@ -116,7 +120,7 @@ class Program:
         if not self._only_reader(node):
             path = self._fresh_path(path)
             node.target = path
-            self._nodes_at("call_module", path).append(node)
+            self._index.at("call_module", path).append(node)
         self._place(path, mine)
         return mine
 
@@ -130,11 +134,11 @@ class Program:
             tensor: The values.
         """
         path = old or f"{node.name}.{name}"
-        readers = self._nodes_at("get_attr", path)
+        readers = self._index.at("get_attr", path)
         read_elsewhere = any(set(reader.users) - {node} for reader in readers)
         if read_elsewhere or self._inside_called_module(path):
             path = self._fresh_path(path)
-        self._place(path, nn.Parameter(tensor, requires_grad=False))
+        self._place(path, as_parameter(tensor))
         return self._read(path, node)
 
     def new_tensor(self, node: fx.Node, layer: str, tensor: Tensor) -> fx.Node:
@@ -148,30 +152,15 @@ class Program:
         path = f"{layer}.{node.name}" if layer and self.has(layer) else node.name
         if self.has(path) or self._inside_called_module(path):
             path = self._fresh_path(path)
-        self._place(path, nn.Parameter(tensor, requires_grad=False))
+        self._place(path, as_parameter(tensor))
         return self._read(path, node)
 
     def _read(self, path: str, before: fx.Node) -> fx.Node:
         """Put in a node that reads the tensor at ``path``, and return it."""
         with self.graph.inserting_before(before):
             reader = self.graph.get_attr(path)
-        self._nodes_at("get_attr", path).append(reader)
+        self._index.at("get_attr", path).append(reader)
         return reader
-
-    def _nodes_at(self, op: str, path: str) -> list[fx.Node]:
-        """Return the nodes that call, or read, what is at ``path``, from an index over the graph.
-
-        ``fx.Graph.find_nodes`` looks through all nodes of an operation each time. The list is the
-        index's own: whoever puts in a node adds it. Those that went are taken out here.
-        """
-        if self._by_path is None:
-            self._by_path = {}
-            for node in self.graph.nodes:
-                if node.op in ("call_module", "get_attr"):
-                    self._by_path.setdefault((node.op, str(node.target)), []).append(node)
-        nodes = self._by_path.setdefault((op, path), [])
-        nodes[:] = [node for node in nodes if not node._erased and node.target == path]
-        return nodes
 
     def place_module(self, path: str, module: nn.Module) -> str:
         """Put a new module at a path, or at the first free one beside it, and return that."""
@@ -188,6 +177,17 @@ class Program:
             found = getattr(found, part, None)
         return found is not None
 
+    def replace(self, node: fx.Node, value: fx.Node) -> None:
+        """Let everything that reads one value read another, which is to be equal."""
+        self.replaced[node] = value
+        node.replace_all_uses_with(value)
+
+    def replacement(self, node: fx.Node) -> fx.Node:
+        """Return what is read in the place of a value now; the value itself if that is read."""
+        while node in self.replaced:
+            node = self.replaced[node]
+        return node
+
     def erase(self, node: fx.Node) -> None:
         """Remove a node without users, and the constants that only it read."""
         inputs = node.all_input_nodes
@@ -200,11 +200,11 @@ class Program:
         """Whether ``node`` is all that reads the module it calls or anything inside it."""
         path = str(node.target)
         module = self.module(path)
-        if len(self._nodes_at("call_module", path)) > 1:
+        if len(self._index.at("call_module", path)) > 1:
             return False
         inside = [name for name, _ in module.named_parameters(remove_duplicate=False)]
         inside += [name for name, _ in module.named_buffers(remove_duplicate=False)]
-        if any(self._nodes_at("get_attr", f"{path}.{name}") for name in inside):
+        if any(self._index.at("get_attr", f"{path}.{name}") for name in inside):
             return False
         return not self._inside_called_module(path)
 
@@ -212,7 +212,7 @@ class Program:
         """Whether a module above ``path`` is itself called, and so may read what is there."""
         parts = path.split(".")
         above = (".".join(parts[:count]) for count in range(1, len(parts)))
-        return any(self._nodes_at("call_module", name) for name in above)
+        return any(self._index.at("call_module", name) for name in above)
 
     def _fresh_path(self, path: str) -> str:
         """Return ``path`` with the first free suffix: ``head.conv_2``, ``head.conv_3``, ..."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from bnfuse.affine import forget
 from bnfuse.graph.module import NotCaptured, OptimizedModule
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def assemble(program: Program) -> OptimizedModule:
         for name in dir(type(root))
         if name not in known and not name.startswith("_") and callable(getattr(type(root), name))
     )
+    for tensor in [*root.parameters(), *root.buffers()]:
+        forget(tensor)
     program.graph.lint()
     return OptimizedModule(root, program.graph, class_name)
 

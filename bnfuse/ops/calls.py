@@ -58,6 +58,11 @@ class Call:
         return (self.name,)
 
     @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """The one operation it is."""
+        return (self.node,)
+
+    @property
     def is_module(self) -> bool:
         """Whether the call is spelled as a module."""
         return self.node.op == "call_module"

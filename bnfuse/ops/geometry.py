@@ -114,3 +114,4 @@ def add_map(program: Program, call: Call, kernel: Tensor) -> None:
         total = program.graph.call_function(operator.add, (node, made))
     for reader in readers:
         reader.replace_input_with(node, total)
+    program.replaced[node] = total

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnfuse.affine import as_parameter
 from bnfuse.graph.program import replace_tensor
 from bnfuse.ops.calls import argument_names
 
@@ -27,9 +27,9 @@ def write_weights(program: Program, call: Call, weight: Tensor, bias: Tensor | N
     """
     if call.is_module:
         module = program.own_module(call.node)
-        replace_tensor(module, "weight", nn.Parameter(weight, requires_grad=False))
+        replace_tensor(module, "weight", as_parameter(weight))
         if bias is not None:
-            replace_tensor(module, "bias", nn.Parameter(bias, requires_grad=False))
+            replace_tensor(module, "bias", as_parameter(bias))
         if isinstance(module, _BatchNorm):
             module.affine = True
         return str(call.node.target)

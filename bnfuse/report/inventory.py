@@ -111,7 +111,13 @@ class Inventory:
         reasons.update({s.site: s.reason for s in self.sites if s.reason})
         moved = {a.name: a.into for r in results for a in r.applied if a.into and _merges(r.by)}
         rows = [
-            Row(self._full(a.name), self._full(a.site), self._full(_last(a.into, moved)), by)
+            Row(
+                self._full(a.name),
+                self._full(a.site),
+                self._full(_last(a.into, moved)),
+                by,
+                a.error,
+            )
             for by, a in (done[s.site] for s in self.sites if s.site in done)
         ]
         folded = tuple(row for row in rows if not _is_merge(row))

@@ -130,8 +130,13 @@ _REASONS = (
         "Give the module that refuses a __deepcopy__.",
     ),
     Reason(
+        "not-checkable",
+        "No input was found on which the rewrite of {name} could be checked.",
+        "Pass example_inputs, which tell the sizes of its input, or validate=False.",
+    ),
+    Reason(
         "check-failed",
-        "The optimized model failed its check against the unfused one, so nothing was changed: "
+        "What was made of {name} failed its check against the unfused model and was undone: "
         "{facts}.",
         "Please report the model: this is a defect in bnfuse.",
     ),

@@ -50,6 +50,7 @@ class Report:
         kept: Call sites left as they were, each with its reason.
         name_map: For each folded layer, the name of the layer that does its work now.
         extra_bytes: Bytes of weights added because a shared layer got copies for its call sites.
+        check_seconds: How long it took to check each rewrite, or None where that was switched off.
     """
 
     model: str
@@ -59,6 +60,7 @@ class Report:
     kept: tuple[Row, ...] = ()
     name_map: dict[str, str] = field(default_factory=dict)
     extra_bytes: int = 0
+    check_seconds: float | None = None
 
     @property
     def total(self) -> int:

@@ -183,7 +183,7 @@ def test_a_graph_of_an_example_is_checked_where_it_runs(monkeypatch: pytest.Monk
         places.append(device)
         return real(*args, device="cpu")
 
-    monkeypatch.setattr("bnfuse.optimizer.verify", noting)
+    monkeypatch.setattr("bnfuse.attempts.verify", noting)
     bnfuse.optimize(ready(Sized()), (X,))
     bnfuse.optimize(ready(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))), (X,))
     assert places == [torch.device("cpu"), None]

@@ -26,12 +26,17 @@ class Found:
     def layers(self) -> tuple[str, ...]:
         return (self.name,)
 
+    @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        return ()
+
 
 @dataclass(frozen=True)
 class Renamer:
     """A pass that does nothing to relu and declines the rest."""
 
     name: ClassVar[str] = "renamer"
+    is_exact: ClassVar[bool] = True
     breaks_graph: bool = False
 
     def match(self, program: Program, node: fx.Node) -> Found | None:

@@ -1,0 +1,208 @@
+"""Optimize a model, check what came of it, and try again without what was wrong.
+
+An attempt starts from the caller's model every time, so that nothing has to be undone in a graph.
+What went wrong in it is left out of the next one: a rewrite that failed its check, a fold along
+an axis that the example shows to be another, and, where the whole differs from the unfused model
+though every rewrite passed, the first rewrite that makes it differ, found by bisection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnfuse.capture import copy_model
+from bnfuse.errors import AssumptionError, RequestError
+from bnfuse.graph.part import part_forward
+from bnfuse.regions import RewriteChecks, RewriteKey
+from bnfuse.report.inventory import Inventory, summed
+from bnfuse.report.report import attach, report
+from bnfuse.rewriting import TreeRewriter
+from bnfuse.validation import verify
+from bnfuse.validation.inputs import map_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+
+    from bnfuse.report import Report
+    from bnfuse.validation import Verification
+    from bnfuse.validation.inputs import Arguments
+
+MOST_ATTEMPTS = 16
+MOST_CULPRITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be optimized, and how.
+
+    Attributes:
+        model: The caller's model; it is copied, not changed.
+        is_skipped: Whether a layer, given by name, is to be left alone.
+        example: The arguments of a call, or None.
+        is_checked: Whether each rewrite is checked.
+        is_verified: Whether the whole is checked as well, on the example.
+    """
+
+    model: nn.Module
+    is_skipped: Callable[[str], bool]
+    example: Arguments | None = None
+    is_checked: bool = True
+    is_verified: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier attempts have shown.
+
+    Attributes:
+        other_axis: Batch norms that normalize another axis than their neighbour's channels.
+        suspects: Rewrites whose check is to take rounding into account.
+        refused: Rewrites that are wrong, and how that shows.
+    """
+
+    other_axis: frozenset[str] = frozenset()
+    suspects: frozenset[RewriteKey] = frozenset()
+    refused: dict[RewriteKey, str] = field(default_factory=dict)
+
+    def after(self, failed: dict[RewriteKey, str]) -> Known:
+        """Return what is known after some rewrites failed; at first they are only suspected."""
+        wrong = {key: why for key, why in failed.items() if key in self.suspects}
+        return replace(
+            self, suspects=self.suspects | failed.keys(), refused={**self.refused, **wrong}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An optimized copy, and what its checks found."""
+
+    module: nn.Module
+    checks: RewriteChecks
+
+
+def optimized(request: Request) -> nn.Module:
+    """Return the optimized copy of a model, checked, with its report."""
+    known, attempt = _settled(request, Known())
+    if request.example is None or not request.is_verified:
+        return attempt.module
+    for _ in range(MOST_CULPRITS):
+        outcome = _verified(request, attempt)
+        if outcome.passed:
+            return attempt.module
+        culprit = _culprit(request, known, list(attempt.checks.made))
+        if culprit is None:
+            break
+        known = replace(known, refused={**known.refused, culprit: outcome.headline})
+        known, attempt = _settled(request, known)
+    return _unfused(request.model, outcome.headline)
+
+
+def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
+    """Attempt until nothing is wrong with single rewrites."""
+    for _ in range(MOST_ATTEMPTS):
+        attempt = _attempt(request, known)
+        site = _site_in_the_way(attempt.module, request.example)
+        if site is not None and site not in known.other_axis:
+            known = replace(known, other_axis=known.other_axis | {site})
+        elif attempt.checks.failed:
+            known = known.after(attempt.checks.failed)
+        else:
+            return known, attempt
+    why = "; ".join(f"{key.site}: {why}" for key, why in attempt.checks.failed.items())
+    return known, Attempt(_unfused(request.model, why), RewriteChecks())
+
+
+def _attempt(request: Request, known: Known) -> Attempt:
+    """Return an optimized copy of the model, with its report."""
+    copied = copy_model(request.model)
+    checks = RewriteChecks(known.refused, known.suspects, request.is_checked)
+    rewriter = TreeRewriter(
+        copied.model,
+        copied.by_reference,
+        request.is_skipped,
+        known.other_axis,
+        request.example,
+        checks,
+    )
+    module = rewriter.whole()
+    outcomes = list(rewriter.outcomes.values())
+    made = summed(type(request.model).__name__, outcomes, _previous_report(request.model))
+    attach(module, replace(made, check_seconds=checks.seconds if request.is_checked else None))
+    return Attempt(module, checks)
+
+
+def _site_in_the_way(module: nn.Module, example: Arguments | None) -> str | None:
+    """Return the batch norm whose fold does not stand for an example call, if there is one."""
+    if example is None:
+        return None
+    args, kwargs = map_tensors(torch.clone, example)  # a forward may write its inputs
+    trial = copy_model(module).model
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            trial(*args, **kwargs)
+    except AssumptionError as error:
+        return error.site
+    except Exception:
+        return None  # whatever else is wrong with the example is said by whoever needs it
+    return None
+
+
+def _verified(request: Request, attempt: Attempt) -> Verification:
+    """Compare an attempt with the unfused model on the example.
+
+    Raises:
+        RequestError: The unfused model cannot run on it.
+    """
+    args, kwargs = request.example or ((), {})
+    place = _place_of_example(attempt.module)
+    return verify(request.model, attempt.module, args, kwargs, device=place)
+
+
+def _culprit(request: Request, known: Known, made: Sequence[RewriteKey]) -> RewriteKey | None:
+    """Return the first rewrite after which the outputs differ; None where they do without any."""
+    unchecked = replace(request, is_checked=False)
+
+    def is_right(count: int) -> bool:
+        refused = {**known.refused, **dict.fromkeys(made[count:], "left out for a trial")}
+        return _verified(request, _attempt(unchecked, replace(known, refused=refused))).passed
+
+    if not is_right(0):
+        return None
+    right, wrong = 0, len(made)
+    while wrong - right > 1:
+        middle = (right + wrong) // 2
+        if is_right(middle):
+            right = middle
+        else:
+            wrong = middle
+    return made[right] if made else None
+
+
+def _place_of_example(module: nn.Module) -> torch.device | None:
+    """Return the device that graphs made for an example stand for; None where there are none."""
+    for inner in module.modules():
+        forward = part_forward(inner)
+        if forward is not None and forward.assumptions.hold_for_one_shape:
+            return next((tensor.device for tensor in inner.parameters()), None)
+    return None
+
+
+def _unfused(model: nn.Module, why: str) -> nn.Module:
+    """Return a copy of the model with nothing done, since doing it went wrong."""
+    plain = copy_model(model).model
+    kept = Inventory.of_modules(plain).all_kept("check-failed", why)
+    attach(plain, summed(type(model).__name__, [kept], None))
+    return plain
+
+
+def _previous_report(model: nn.Module) -> Report | None:
+    """Return the report of an earlier optimization of the same model."""
+    try:
+        return report(model)
+    except RequestError:
+        return None

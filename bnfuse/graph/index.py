@@ -1,0 +1,37 @@
+"""Which nodes call, or read, what is at a path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import fx
+
+
+class PathIndex:
+    """An index over a graph, made when it is first asked.
+
+    ``fx.Graph.find_nodes`` looks through all nodes of an operation each time.
+
+    Args:
+        graph: The graph.
+    """
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self._graph = graph
+        self._by_path: dict[tuple[str, str], list[fx.Node]] | None = None
+
+    def at(self, op: str, path: str) -> list[fx.Node]:
+        """Return the nodes with an operation and a path.
+
+        The list is the index's own: whoever puts in a node adds it. Those that went are taken out
+        here.
+        """
+        if self._by_path is None:
+            self._by_path = {}
+            for node in self._graph.nodes:
+                if node.op in ("call_module", "get_attr"):
+                    self._by_path.setdefault((node.op, str(node.target)), []).append(node)
+        nodes = self._by_path.setdefault((op, path), [])
+        nodes[:] = [node for node in nodes if not node._erased and node.target == path]
+        return nodes

@@ -1,0 +1,200 @@
+"""Check rewrites as they are made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from bnfuse.regions.compare import difference
+from bnfuse.regions.evaluate import Evaluator, nudged
+from bnfuse.regions.inputs import drawn, guessed_inputs
+from bnfuse.regions.observe import observed
+from bnfuse.regions.region import Region, region_of, successor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from torch import Tensor, fx
+
+    from bnfuse.graph import Program
+    from bnfuse.validation.inputs import Arguments
+
+_NUDGE = 2.0**-50
+
+
+class RewriteKey(NamedTuple):
+    """Which rewrite: the part of the model, the pass and the call site."""
+
+    part: str
+    by: str
+    site: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Before:
+    """A region before its rewrite, with its values for some inputs.
+
+    Attributes:
+        region: The region.
+        inputs: The inputs.
+        values: Its outputs for them.
+        nearby: Its outputs for inputs and weights a few ulps off, where rounding is in question.
+        is_exact: Whether all is computed in float64.
+    """
+
+    region: Region
+    inputs: dict[fx.Node, Tensor]
+    values: tuple[Any, ...]
+    nearby: tuple[Any, ...] | None
+    is_exact: bool
+
+
+@dataclass(slots=True)
+class RewriteChecks:
+    """What is known about the rewrites of one model.
+
+    Attributes:
+        refused: Rewrites that are not to be made, and why.
+        is_on: Whether to check those that are made.
+        made: Those that were made, in order, with their largest relative error; None for those that
+            were not checked.
+        suspects: Those whose error is to be held against what rounding does to the region: it is
+            run once more for that.
+        failed: Those that were made and are wrong, and how it shows.
+        seconds: How long checking took.
+    """
+
+    refused: dict[RewriteKey, str] = field(default_factory=dict)
+    suspects: frozenset[RewriteKey] = frozenset()
+    is_on: bool = True
+    made: dict[RewriteKey, float | None] = field(default_factory=dict)
+    failed: dict[RewriteKey, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class PartChecks:
+    """Checks the rewrites of one part of a model.
+
+    Attributes:
+        checks: Where the outcomes go.
+        part: The path of the part.
+        example: Returns the arguments of a call of the part, where there are any.
+    """
+
+    checks: RewriteChecks
+    part: str
+    example: Callable[[], Arguments | None]
+    _seen: dict[fx.Node, tuple[tuple[int, ...], torch.dtype]] | None = None
+
+    def before(
+        self, program: Program, nodes: Iterable[fx.Node], key: RewriteKey, *, is_exact: bool = True
+    ) -> Before | None:
+        """Run a region that is going to be rewritten, on the first inputs that it takes.
+
+        Args:
+            program: The program.
+            nodes: The operations that the rewrite is about.
+            key: Which rewrite.
+            is_exact: Whether to compute in float64, not in the dtypes of the model.
+
+        Returns:
+            The region with what it computes, or nothing of it where checks are off; None where no
+            inputs were found.
+        """
+        if not self.checks.is_on:
+            return Before(Region((), (), ()), {}, (), None, is_exact)
+        start = time.perf_counter()
+        region = region_of(nodes)
+        program.replaced.clear()
+        found = None
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            evaluator = Evaluator(program, is_exact=is_exact)
+            for inputs in self._inputs(program, region):
+                try:
+                    values = evaluator.run(region.nodes, cloned(inputs))
+                except Exception:
+                    continue  # they do not fit; the next ones may
+                nearby = _nearby(program, region, inputs) if key in self.checks.suspects else None
+                found = Before(region, inputs, _outputs(region, values), nearby, is_exact)
+                break
+        self.checks.seconds += time.perf_counter() - start
+        return found
+
+    def after(self, program: Program, before: Before, key: RewriteKey) -> float | None:
+        """Run what stands in the place of a region now, and return how far it is from what stood.
+
+        Returns:
+            The largest relative error; None where it was not measured.
+        """
+        self.checks.made[key] = None
+        if not self.checks.is_on:
+            return None
+        start = time.perf_counter()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            error, complaint = _outcome(program, before)
+        self.checks.made[key] = error
+        if complaint:
+            self.checks.failed[key] = complaint
+        self.checks.seconds += time.perf_counter() - start
+        return error
+
+    def key(self, by: str, site: str) -> RewriteKey:
+        """Return what names a rewrite of this part."""
+        return RewriteKey(self.part, by, site)
+
+    def refusal(self, key: RewriteKey) -> str | None:
+        """Return why a rewrite is not to be made, or None."""
+        return self.checks.refused.get(key)
+
+    def _inputs(self, program: Program, region: Region) -> Iterator[dict[fx.Node, Tensor]]:
+        """Yield inputs of guessed shapes, then of the shapes in one call of the whole part."""
+        generator = torch.Generator().manual_seed(0)
+        yield from guessed_inputs(program, region, generator)
+        if self._seen is None or any(node not in self._seen for node in region.inputs):
+            self._seen = observed(program, self.example())
+        if all(node in self._seen for node in region.inputs):
+            yield {node: _like(*self._seen[node], generator) for node in region.inputs}
+
+
+def _like(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    if dtype.is_floating_point:
+        return drawn(shape, generator)
+    return torch.randint(0, 2, shape, generator=generator).to(dtype)
+
+
+def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
+    """Return the largest relative error of a rewrite, and what is wrong with it, if anything."""
+    now = successor(program, before.region)
+    if now is None:
+        return None, "it reads values that it did not read before"
+    evaluator = Evaluator(program, is_exact=before.is_exact)
+    try:
+        values = evaluator.run(now.nodes, cloned(before.inputs))
+    except Exception as error:
+        return None, f"it cannot run any more ({type(error).__name__})"
+    return difference(before.values, _outputs(now, values), before.nearby)
+
+
+def _nearby(program: Program, region: Region, inputs: dict[fx.Node, Tensor]) -> tuple[Any, ...]:
+    """Return the outputs of a region for inputs and weights a few ulps off."""
+    moved = {
+        node: nudged(tensor, _NUDGE) if tensor.is_floating_point() else tensor
+        for node, tensor in inputs.items()
+    }
+    return _outputs(region, Evaluator(program, _NUDGE).run(region.nodes, cloned(moved)))
+
+
+def _outputs(region: Region, values: dict[fx.Node, Any]) -> tuple[Any, ...]:
+    """Return the values of a region's outputs."""
+    return tuple(values[node] for node in region.outputs)
+
+
+def cloned(inputs: dict[fx.Node, Tensor]) -> dict[fx.Node, Any]:
+    """Return copies of inputs, since an operation may write them."""
+    return {node: tensor.clone() for node, tensor in inputs.items()}

@@ -1,0 +1,76 @@
+"""How far the values of a region are from what they were."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+EXACT = 1e-10
+"""The relative error, channel by channel, that float64 stays far below where nothing cancels."""
+OWN_ERRORS = 64.0
+"""How many times the effect of changing inputs and weights by some ulps an error may be."""
+
+
+def difference(
+    before: Sequence[Any], after: Sequence[Any], nearby: Sequence[Any] | None
+) -> tuple[float | None, str]:
+    """Return the largest relative error of any value, and what is wrong, or "".
+
+    Each channel is held to its own size, so that a wrong one does not hide behind a large one.
+
+    Args:
+        before: The values before a rewrite.
+        after: Those after it.
+        nearby: The values before it for inputs and weights a little different, or None.
+    """
+    worst, complaint = 0.0, ""
+    others = [None] * len(before) if nearby is None else nearby
+    for whole, now, other in zip(before, after, others, strict=True):
+        three = whole, now, whole if other is None else other
+        leaves = [pytree.tree_leaves(value) for value in three]
+        if len(leaves[0]) != len(leaves[1]):
+            return None, "it returns another number of values"
+        for old, new, near in zip(*leaves, strict=True):
+            error, found = _of_one(old, new, None if other is None else near)
+            worst, complaint = max(worst, error), complaint or found
+    return worst, complaint
+
+
+def _of_one(old: Any, new: Any, near: Any) -> tuple[float, str]:
+    if not isinstance(old, torch.Tensor) or not isinstance(new, torch.Tensor):
+        return 0.0, "" if type(old) is type(new) and old == new else f"{new!r} instead of {old!r}"
+    if old.shape != new.shape:
+        return 0.0, f"shape {tuple(new.shape)} instead of {tuple(old.shape)}"
+    if not old.numel():
+        return 0.0, ""
+    finite = torch.isfinite(old)
+    if not torch.isfinite(new[finite]).all():
+        return 0.0, "not finite where it was"
+    error = _by_channel(torch.where(finite, new.double() - old.double(), 0.0))
+    scale = _by_channel(torch.where(finite, old.double(), 0.0))
+    allowed = EXACT * scale
+    if near is not None and near.shape == old.shape:
+        own = _by_channel(torch.where(finite & torch.isfinite(near), near.double() - old, 0.0))
+        allowed = torch.maximum(allowed, OWN_ERRORS * own)
+    relative = float(error.max()) / (float(scale.max()) or 1.0)
+    bad = (error > allowed).nonzero()
+    if not len(bad):
+        return relative, ""
+    channel = int(bad[0])
+    size = float(error[channel]) / (float(scale[channel]) or 1.0)
+    return relative, f"relative error {size:.1e} on channel {channel} of {len(error)}"
+
+
+def _by_channel(tensor: Tensor) -> Tensor:
+    """Return the largest absolute value of each channel, axis 1 where there is one."""
+    magnitude = tensor.abs()
+    if magnitude.ndim < 2:
+        return magnitude.reshape(-1)
+    return magnitude.transpose(0, 1).flatten(1).amax(1)

@@ -1,0 +1,97 @@
+"""Run some operations of a graph in float64, with the values their weights were rounded from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch.func import functional_call
+
+from bnfuse.affine import as_float64
+from bnfuse.regions.convolution import AllGroupsAtOnce
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor, nn
+
+    from bnfuse.graph import Program
+
+
+@dataclass(slots=True)
+class Evaluator:
+    """Runs operations of a program.
+
+    Attributes:
+        program: The program.
+        nudge: By how much each constant is changed, relatively and with random signs, to learn how
+            much rounding matters; 0 to take them as they are.
+        is_exact: Whether everything is computed in float64, instead of the dtypes of the model.
+    """
+
+    program: Program
+    nudge: float = 0.0
+    is_exact: bool = True
+    _widened: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def run(self, nodes: Iterable[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+        """Run operations in order; ``values`` has those of their inputs, and gets theirs.
+
+        Raises:
+            Exception: Whatever an operation raises on its inputs.
+        """
+        with AllGroupsAtOnce():
+            for node in nodes:
+                values[node] = self._value(node, values)
+        return values
+
+    def _value(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        target: Any = node.target
+        if node.op == "get_attr":
+            tensor = self.program.tensor(str(target))
+            return self._constant(str(target)) if tensor is None else self._wide(tensor)
+        args = fx.node.map_aggregate(node.args, lambda a: self._argument(a, values))
+        kwargs = fx.node.map_aggregate(node.kwargs, lambda a: self._argument(a, values))
+        if node.op == "call_module":
+            return self._call(self.program.module(str(target)), args, kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], _CASTS.get(target, target))(*args[1:], **kwargs)
+        return target(*args, **kwargs)
+
+    def _constant(self, path: str) -> Any:
+        owner, _, name = path.rpartition(".")
+        return getattr(self.program.root.get_submodule(owner), name)
+
+    def _argument(self, argument: Any, values: dict[fx.Node, Any]) -> Any:
+        if isinstance(argument, fx.Node):
+            return values[argument]
+        is_dtype = isinstance(argument, torch.dtype) and argument.is_floating_point
+        return torch.float64 if is_dtype and self.is_exact else argument
+
+    def _call(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        named = [*module.named_parameters(), *module.named_buffers()]
+        state = {name: self._wide(tensor) for name, tensor in named}
+        return functional_call(module, state, args, kwargs)
+
+    def _wide(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the model in float64, and nudged where that is asked for."""
+        if not tensor.is_floating_point() or not self.is_exact:
+            return tensor.detach()
+        known = self._widened.get(id(tensor))
+        if known is None:
+            wide = as_float64(tensor)
+            known = self._widened[id(tensor)] = (tensor, nudged(wide, self.nudge))
+        return known[1]
+
+
+_CASTS = {"float": "double", "half": "double", "bfloat16": "double"}
+
+
+def nudged(tensor: Tensor, by: float) -> Tensor:
+    """Return a tensor with each element changed by a relative amount, up or down at random."""
+    if not by:
+        return tensor
+    signs = torch.randint_like(tensor, 2).mul_(2).sub_(1)
+    return tensor * (1 + by * signs)

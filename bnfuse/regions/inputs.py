@@ -1,0 +1,130 @@
+"""Random inputs for a region: of shapes that the graph fixes, and else of small ones it accepts.
+
+What a graph proves about shapes leaves some sizes open, and those of several inputs may depend on
+each other. Guesses are tried in order, the likeliest first, until the region runs. Small sizes do
+as well as large ones, as long as borders and inside both occur: a rewrite is to hold for all. They
+differ from one another where the region lets them, so that a mistaken axis shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnfuse.ops.calls import read_call
+from bnfuse.ops.table import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, fx
+
+    from bnfuse.graph import Program
+    from bnfuse.ops.shape_rules import Shape
+    from bnfuse.regions.region import Region
+
+BATCH = 2
+MOST_GUESSES = 120
+_SPATIAL = (
+    (9, 7), (14, 14), (8, 12), (16, 16), (7, 7), (28, 28), (56, 56), (32, 32), (24, 24), (64, 64),
+    (112, 112), (224, 224), (1, 1),
+)  # fmt: skip
+_SCALES = ((1, 1), (2, 1), (1, 2), (4, 1), (1, 4))
+_CHANNELS_OF_INPUT = {Kind.CONVOLUTION: 1, Kind.LINEAR: 1, Kind.TRANSPOSED_CONVOLUTION: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a guess takes unknown sizes to be.
+
+    Attributes:
+        spatial: The sizes of the last axes.
+        channels: Those of the channel axis, for each input.
+        scales: What the sizes of each input are multiplied with; the last one for all that follow.
+        is_last: Whether the channels lie on the last axis.
+        rank: The number of axes where it is unknown.
+    """
+
+    spatial: tuple[int, int]
+    channels: tuple[int, ...]
+    scales: tuple[int, ...]
+    is_last: bool
+    rank: int
+
+    def shape(self, number: int, known: Shape | None) -> tuple[int, ...]:
+        """Return the shape of an input, by its number, with the sizes that are known."""
+        rank = self.rank if known is None else len(known)
+        axis = rank - 1 if self.is_last or rank < 3 else 1
+        scale = self.scales[min(number, len(self.scales) - 1)]
+        sizes: list[int] = []
+        for place in range(rank):
+            size = None if known is None else known[place]
+            if not isinstance(size, int):
+                size = BATCH if place == 0 else self.spatial[(rank - 1 - place) % 2] * scale
+                size = self.channels[number] if place == axis and rank > 1 else size
+            sizes.append(size)
+        return tuple(sizes)
+
+
+def guessed_inputs(
+    program: Program, region: Region, generator: torch.Generator
+) -> Iterator[dict[fx.Node, Tensor]]:
+    """Yield values for the inputs of a region, float64, of one shape after another."""
+    known = {node: program.batched_shapes.of(node) for node in region.inputs}
+    tried: set[tuple[tuple[int, ...], ...]] = set()
+    for guess in islice(_guesses(program, region), 8 * MOST_GUESSES):
+        shapes = tuple(guess.shape(n, known[node]) for n, node in enumerate(region.inputs))
+        if shapes in tried:
+            continue
+        if len(tried) == MOST_GUESSES:
+            return
+        tried.add(shapes)
+        yield {
+            node: drawn(shape, generator) for node, shape in zip(region.inputs, shapes, strict=True)
+        }
+
+
+def drawn(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return normal random numbers."""
+    return torch.randn(shape, dtype=torch.float64, generator=generator)
+
+
+def _guesses(program: Program, region: Region) -> Iterator[Guess]:
+    channels, ranks = _sizes_of_layers(program, region)
+    count = len(region.inputs)
+    per_input = list(islice(_choices(channels, count), 24))
+    for spatial, scales in [(s, _SCALES[0]) for s in _SPATIAL] + [
+        (_SPATIAL[1], scales) for scales in _SCALES[1:]
+    ]:
+        for rank, is_last, chosen in product(ranks, (False, True), per_input):
+            yield Guess(spatial, chosen, scales, is_last, rank)
+
+
+def _choices(channels: list[int], count: int) -> Iterator[tuple[int, ...]]:
+    """Yield a number of channels for each input: one for all first, then all combinations."""
+    yield from ((size,) * count for size in channels)
+    if count > 1:
+        yield from product(channels, repeat=count)
+
+
+def _sizes_of_layers(program: Program, region: Region) -> tuple[list[int], list[int]]:
+    """Return the numbers of channels, and the ranks, that the layers of a region are made for."""
+    channels: list[int] = []
+    ranks: list[int] = []
+    for node in region.nodes:
+        call = read_call(program, node)
+        weight = None if call is None else call.tensor("weight")
+        if call is None or weight is None:
+            mean = None if call is None else call.tensor("running_mean")
+            channels += [] if mean is None else [mean.numel()]
+            continue
+        axis = _CHANNELS_OF_INPUT.get(call.kind, 0)
+        groups = call.options.get("groups", 1) if call.kind is Kind.CONVOLUTION else 1
+        sizes = [weight.shape[axis] * groups if axis else weight.shape[0], weight.shape[0]]
+        channels += [size for size in sizes if isinstance(size, int)]
+        ranks += [weight.ndim] if call.kind.is_linear and weight.ndim > 2 else []
+    likely = [*ranks, 4, 3, 2, 5]
+    return list(dict.fromkeys([*channels, 6])), list(dict.fromkeys(likely))
