@@ -92,10 +92,31 @@ def explain(
     >>> explain(net).kept[0].reason
     'no-linear-producer'
     """
+    return report(rewritten(model, example_inputs, example_kwargs, skip=skip))
+
+
+def rewritten(
+    model: nn.Module | ExportedProgram,
+    example_inputs: Sequence[Any] | None = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    skip: Sequence[str] = (),
+) -> nn.Module:
+    """Return what ``optimize`` does, each rewrite checked, the whole not: the caller sees to that.
+
+    Args:
+        model: As in ``optimize``.
+        example_inputs: As in ``optimize``.
+        example_kwargs: As in ``optimize``.
+        skip: As in ``optimize``.
+
+    Raises:
+        RequestError: As ``optimize`` does.
+    """
     model = check_request(model)
     names = _as_names(skip)
     example = None if example_inputs is None else check_example(example_inputs, example_kwargs)
-    return report(_made(Request(model, skipper(names), example, is_verified=False), names))
+    return _made(Request(model, skipper(names), example, is_verified=False), names)
 
 
 def _made(request: Request, skip: tuple[str, ...]) -> nn.Module:

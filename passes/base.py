@@ -71,6 +71,10 @@ class Match(Protocol):
         """The names of all layers that the rewrite would change."""
 
     @property
+    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
+        """Values with the ranks that a guard makes sure of."""
+
+    @property
     def nodes(self) -> tuple[fx.Node, ...]:
         """The operations that the rewrite would change, or move something through."""
 
@@ -160,7 +164,7 @@ def _checked(
     refused = checks.refusal(key)
     if refused is not None:
         return Declined(match.name, key.site, decline("check-failed", match.name, refused))
-    before = checks.before(program, match.nodes, key, is_exact=one.is_exact)
+    before = checks.before(program, match, key, is_exact=one.is_exact)
     if before is None:
         return Declined(match.name, key.site, decline("not-checkable", match.name))
     outcome = one.rewrite(program, match)

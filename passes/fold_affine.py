@@ -79,6 +79,11 @@ class Match:
         return (self.name, *(edit.call.name for edit in self.plan.edits))
 
     @property
+    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
+        """What the way of the affine takes for granted."""
+        return () if isinstance(self.plan, Decline) else tuple(self.plan.ranks)
+
+    @property
     def nodes(self) -> tuple[fx.Node, ...]:
         """The affine and what it passes on its way, with what absorbs it."""
         if isinstance(self.plan, Decline):

@@ -75,6 +75,11 @@ class Match:
         return (self.name,)
 
     @property
+    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
+        """None: nothing depends on an input."""
+        return ()
+
+    @property
     def nodes(self) -> tuple[fx.Node, ...]:
         """The operations that change."""
         return tuple(_in_order(self.node))

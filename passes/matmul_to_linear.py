@@ -68,6 +68,11 @@ class Match:
         return (self.name,)
 
     @property
+    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
+        """None: both take any rank."""
+        return ()
+
+    @property
     def nodes(self) -> tuple[fx.Node, ...]:
         """The operations that change."""
         return (self.node,)

@@ -104,6 +104,12 @@ class Match:
         return tuple(arm.call.name for arm in arms if arm.call is not None)
 
     @property
+    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
+        """What the branches take for granted about what they read."""
+        arms = [arm for cluster in self.clusters for arm in cluster.arms]
+        return tuple((arm.source, arm.guard[0]) for arm in arms if arm.guard is not None)
+
+    @property
     def nodes(self) -> tuple[fx.Node, ...]:
         """The sums and the branches."""
         arms = [arm for cluster in self.clusters for arm in cluster.arms]

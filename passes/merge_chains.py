@@ -71,6 +71,11 @@ class Match:
         return (self.first.name, self.second.name)
 
     @property
+    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
+        """None: both read values of any rank alike."""
+        return ()
+
+    @property
     def nodes(self) -> tuple[fx.Node, ...]:
         """The operations that change."""
         return (self.first.node, self.second.node)

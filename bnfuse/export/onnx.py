@@ -17,7 +17,7 @@ from bnfuse.errors import ExportError, RequestError
 from bnfuse.export.atomic import atomic_file
 from bnfuse.export.onnx_file import REPORT_KEY, converted, describe, save_checked
 from bnfuse.extras import require
-from bnfuse.optimizer import optimize
+from bnfuse.optimizer import rewritten
 from bnfuse.report import Report, report
 from bnfuse.validation import Verification
 from bnfuse.validation import verify as compare
@@ -127,7 +127,7 @@ def write_onnx(
             ) from obstacle
         reference = "unfused model in float64" if optimized is None else "optimized model given"
         if optimized is None:
-            optimized = optimize(unfused, *call, skip=skip, validate=False)
+            optimized = rewritten(unfused, *call, skip=skip)
         made = report(optimized)
         is_open = dynamic_batch and not _obstacle(unfused, map_tensors(_resized, call))
         proto, is_dynamic = converted(optimized, call, is_open)

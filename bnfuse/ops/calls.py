@@ -58,6 +58,11 @@ class Call:
         return (self.name,)
 
     @property
+    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
+        """None: the call takes what it is given."""
+        return ()
+
+    @property
     def nodes(self) -> tuple[fx.Node, ...]:
         """The one operation it is."""
         return (self.node,)

@@ -15,11 +15,12 @@ from bnfuse.regions.observe import observed
 from bnfuse.regions.region import Region, region_of, successor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, fx
 
     from bnfuse.graph import Program
+    from bnfuse.passes.base import Match
     from bnfuse.validation.inputs import Arguments
 
 _NUDGE = 2.0**-50
@@ -91,13 +92,13 @@ class PartChecks:
     _seen: dict[fx.Node, tuple[tuple[int, ...], torch.dtype]] | None = None
 
     def before(
-        self, program: Program, nodes: Iterable[fx.Node], key: RewriteKey, *, is_exact: bool = True
+        self, program: Program, match: Match, key: RewriteKey, *, is_exact: bool = True
     ) -> Before | None:
         """Run a region that is going to be rewritten, on the first inputs that it takes.
 
         Args:
             program: The program.
-            nodes: The operations that the rewrite is about.
+            match: What the rewrite is about.
             key: Which rewrite.
             is_exact: Whether to compute in float64, not in the dtypes of the model.
 
@@ -108,7 +109,7 @@ class PartChecks:
         if not self.checks.is_on:
             return Before(Region((), (), ()), {}, (), None, is_exact)
         start = time.perf_counter()
-        region = region_of(nodes)
+        region = region_of(match.nodes)
         program.replaced.clear()
         found = None
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -119,6 +120,8 @@ class PartChecks:
                     values = evaluator.run(region.nodes, cloned(inputs))
                 except Exception:
                     continue  # they do not fit; the next ones may
+                if any(values[n].ndim != rank for n, rank in match.ranks if n in values):
+                    continue  # a guard would refuse them
                 nearby = _nearby(program, region, inputs) if key in self.checks.suspects else None
                 found = Before(region, inputs, _outputs(region, values), nearby, is_exact)
                 break

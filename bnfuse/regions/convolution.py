@@ -73,7 +73,8 @@ def _by_taps(
     for tap in product(*(range(k) for k in taps)):
         places = zip(tap, dilations, steps, counts, strict=True)
         window = tuple(slice(j * d, j * d + (n - 1) * s + 1, s) for j, d, s, n in places)
-        term = torch.einsum("ngi...,goi->ngo...", x[(..., *window)], kernel[(..., *tap)])
+        shifted, own = x[_last(*window)], kernel[_last(*tap)]
+        term = torch.einsum("ngi...,goi->ngo...", shifted, own)
         total = term if total is None else total + term
     if total is None:
         return None
@@ -84,3 +85,8 @@ def _by_taps(
 def _each(value: Any, axes: int) -> tuple[int, ...]:
     given = tuple(value) if isinstance(value, list | tuple) else (value,)
     return given * axes if len(given) == 1 else given
+
+
+def _last(*index: slice | int) -> tuple[Any, ...]:
+    """Return an index into the last axes."""
+    return (..., *index)

@@ -117,6 +117,8 @@ def _sizes_of_layers(program: Program, region: Region) -> tuple[list[int], list[
     for node in region.nodes:
         call = read_call(program, node)
         weight = None if call is None else call.tensor("weight")
+        if node.op == "get_attr" and (tensor := program.tensor(str(node.target))) is not None:
+            channels += tensor.shape
         if call is None or weight is None:
             mean = None if call is None else call.tensor("running_mean")
             channels += [] if mean is None else [mean.numel()]

@@ -60,7 +60,7 @@ class Report:
     kept: tuple[Row, ...] = ()
     name_map: dict[str, str] = field(default_factory=dict)
     extra_bytes: int = 0
-    check_seconds: float | None = None
+    check_seconds: float | None = field(default=None, compare=False)
 
     @property
     def total(self) -> int:

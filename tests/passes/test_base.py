@@ -27,6 +27,10 @@ class Found:
         return (self.name,)
 
     @property
+    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
+        return ()
+
+    @property
     def nodes(self) -> tuple[fx.Node, ...]:
         return ()
 

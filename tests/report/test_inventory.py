@@ -164,7 +164,7 @@ def test_modules_without_a_graph_are_all_kept_for_the_same_reason() -> None:
         ("net.0", "check-failed"),
         ("net.1.1", "check-failed"),
     ]
-    assert settled.kept[0].why.endswith("so nothing was changed: it is a test.")
+    assert settled.kept[0].why.endswith("and was undone: it is a test.")
 
 
 def test_second_optimization_keeps_the_first_ones_folds() -> None:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CODES = {
     "batch-statistics",
     "check-failed",
+    "not-checkable",
     "computed-constants",
     "hooked",
     "inside-opaque-call",

@@ -100,9 +100,13 @@ def test_dictionary_is_the_callers_own() -> None:
 
 
 def test_report_of_a_small_model_in_full() -> None:
-    assert bnfuse.report(optimized()) == Report(
+    made = bnfuse.report(optimized())
+    error = made.folded[0].error
+    assert error is not None
+    assert 0 <= error < 1e-14
+    assert made == Report(
         "Sequential",
-        folded=(Row("1", "_1", into="0", by="fold-affine"),),
+        folded=(Row("1", "_1", into="0", by="fold-affine", error=error),),
         kept=(
             Row(
                 "3",
