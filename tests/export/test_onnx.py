@@ -211,7 +211,7 @@ def test_skipped_layers_stay_in_the_file(tmp_path: Path) -> None:
 def test_wrong_file_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bytes | None
 ) -> None:
-    monkeypatch.setattr(exporting, "optimize", wrong_optimize)
+    monkeypatch.setattr(exporting, "rewritten", wrong_optimize)
     path = tmp_path / "net.onnx"
     if old:
         path.write_bytes(old)
