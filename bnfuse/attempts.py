@@ -16,7 +16,7 @@ import torch
 from bnfuse.capture import copy_model
 from bnfuse.errors import AssumptionError, RequestError
 from bnfuse.graph.part import part_forward
-from bnfuse.regions import RewriteChecks, RewriteKey
+from bnfuse.regions import BrokenRewriteError, RewriteChecks, RewriteKey
 from bnfuse.report.inventory import Inventory, summed
 from bnfuse.report.report import attach, report
 from bnfuse.rewriting import TreeRewriter
@@ -105,7 +105,11 @@ def optimized(request: Request) -> nn.Module:
 def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
     """Attempt until nothing is wrong with single rewrites."""
     for _ in range(MOST_ATTEMPTS):
-        attempt = _attempt(request, known)
+        try:
+            attempt = _attempt(request, known)
+        except BrokenRewriteError as broken:
+            known = replace(known, refused={**known.refused, broken.key: str(broken)})
+            continue
         site = _site_in_the_way(attempt.module, request.example)
         if site is not None and site not in known.other_axis:
             known = replace(known, other_axis=known.other_axis | {site})
@@ -113,7 +117,7 @@ def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
             known = known.after(attempt.checks.failed)
         else:
             return known, attempt
-    why = "; ".join(f"{key.site}: {why}" for key, why in attempt.checks.failed.items())
+    why = "; ".join(f"{key.site}: {why}" for key, why in known.refused.items())
     return known, Attempt(_unfused(request.model, why), RewriteChecks())
 
 
@@ -169,7 +173,11 @@ def _culprit(request: Request, known: Known, made: Sequence[RewriteKey]) -> Rewr
 
     def is_right(count: int) -> bool:
         refused = {**known.refused, **dict.fromkeys(made[count:], "left out for a trial")}
-        return _verified(request, _attempt(unchecked, replace(known, refused=refused))).passed
+        try:
+            attempt = _attempt(unchecked, replace(known, refused=refused))
+        except BrokenRewriteError:
+            return False
+        return _verified(request, attempt).passed
 
     if not is_right(0):
         return None

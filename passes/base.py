@@ -119,6 +119,9 @@ def run_pass(
         one: The pass.
         is_skipped: Whether a layer, given by name, is to be left alone.
         checks: Checks each rewrite; None to check none.
+
+    Raises:
+        BrokenRewriteError: A rewrite raised, which was not known. The graph is of no more use.
     """
     applied: list[Applied] = []
     declined: list[Declined] = []
@@ -126,10 +129,16 @@ def run_pass(
     for node in list(program.graph.nodes):
         if node._erased:
             continue  # with what was rewritten before it
-        match: Match | None = one.match(program, node)
-        if match is None:
+        site = node.name
+        try:
+            outcome = _at(program, one, node, is_skipped, checks)
+        except Exception as error:
+            if checks is None:
+                raise
+            why = checks.broken(checks.key(one.name, site), error)
+            outcome = Declined(site, site, decline("check-failed", site, why))
+        if outcome is None:
             continue
-        outcome = _outcome(program, one, match, node.name, is_skipped, checks)
         if isinstance(outcome, Declined):
             declined.append(outcome)
         else:
@@ -138,15 +147,18 @@ def run_pass(
     return PassReport(one.name, tuple(applied), tuple(declined))
 
 
-def _outcome(
+def _at(
     program: Program,
     one: Pass,
-    match: Match,
-    site: str,
+    node: fx.Node,
     is_skipped: Callable[[str], bool],
     checks: PartChecks | None,
-) -> Applied | tuple[Applied, ...] | Declined:
-    """Rewrite one call site, or say why it stays."""
+) -> Applied | tuple[Applied, ...] | Declined | None:
+    """Rewrite one call site, or say why it stays; None where the pass is not about it."""
+    match: Match | None = one.match(program, node)
+    if match is None:
+        return None
+    site = node.name
     if any(is_skipped(name) for name in match.layers):
         return Declined(match.name, site, decline("skipped", match.name))
     reason = one.reason_to_decline(program, match)

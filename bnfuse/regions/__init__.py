@@ -7,7 +7,7 @@ before the rewrite, and what stands in its place after it.
 Source: Pnueli, Siegel and Singerman, Translation validation, 1998.
 """
 
-from bnfuse.regions.check import PartChecks, RewriteChecks, RewriteKey
+from bnfuse.regions.check import BrokenRewriteError, PartChecks, RewriteChecks, RewriteKey
 from bnfuse.regions.region import Region, region_of
 
-__all__ = ["PartChecks", "Region", "RewriteChecks", "RewriteKey", "region_of"]
+__all__ = ["BrokenRewriteError", "PartChecks", "Region", "RewriteChecks", "RewriteKey", "region_of"]

@@ -34,6 +34,14 @@ class RewriteKey(NamedTuple):
     site: str
 
 
+class BrokenRewriteError(Exception):
+    """A rewrite raised; the graph it was about is of no more use."""
+
+    def __init__(self, key: RewriteKey, error: Exception) -> None:
+        super().__init__(f"{key.by} at {key.site}: {type(error).__name__}: {error}")
+        self.key = key
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Before:
     """A region before its rewrite, with its values for some inputs.
@@ -154,6 +162,16 @@ class PartChecks:
     def refusal(self, key: RewriteKey) -> str | None:
         """Return why a rewrite is not to be made, or None."""
         return self.checks.refused.get(key)
+
+    def broken(self, key: RewriteKey, error: Exception) -> str:
+        """Return what is wrong with a rewrite that raised, where that is known.
+
+        Raises:
+            BrokenRewriteError: It is not known yet.
+        """
+        if key in self.checks.refused:
+            return self.checks.refused[key]
+        raise BrokenRewriteError(key, error) from error
 
     def _inputs(self, program: Program, region: Region) -> Iterator[dict[fx.Node, Tensor]]:
         """Yield inputs of guessed shapes, then of the shapes in one call of the whole part."""
