@@ -18,7 +18,8 @@ from bnfuse.errors import AssumptionError, RequestError
 from bnfuse.graph.part import part_forward
 from bnfuse.regions import BrokenRewriteError, RewriteChecks, RewriteKey
 from bnfuse.report.inventory import Inventory, summed
-from bnfuse.report.report import attach, report
+from bnfuse.report.reasons import decline
+from bnfuse.report.report import Row, attach, report
 from bnfuse.rewriting import TreeRewriter
 from bnfuse.validation import verify
 from bnfuse.validation.inputs import map_tensors
@@ -136,8 +137,17 @@ def _attempt(request: Request, known: Known) -> Attempt:
     module = rewriter.whole()
     outcomes = list(rewriter.outcomes.values())
     made = summed(type(request.model).__name__, outcomes, _previous_report(request.model))
-    attach(module, replace(made, check_seconds=checks.seconds if request.is_checked else None))
+    seconds = checks.seconds if request.is_checked else None
+    undone = tuple(_undone(key, why) for key, why in known.refused.items())
+    attach(module, replace(made, undone=undone, check_seconds=seconds))
     return Attempt(module, checks)
+
+
+def _undone(key: RewriteKey, why: str) -> Row:
+    """Return the row of a rewrite that was left out."""
+    name = f"{key.part}.{key.site}" if key.part else key.site
+    reason = decline("check-failed", name, why)
+    return Row(name, name, by=key.by, reason=reason.code, why=reason.why, remedy=reason.remedy)
 
 
 def _site_in_the_way(module: nn.Module, example: Arguments | None) -> str | None:

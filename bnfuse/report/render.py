@@ -29,6 +29,8 @@ def headline(report: Report) -> str:
         text += f", {len(report.kept)} kept"
     if report.extra_bytes:
         text += f"; {report.extra_bytes / 1e6:.1f} MB of weights added for shared layers"
+    if report.undone:
+        text += f"; {len(report.undone)} rewrites failed their check and were undone"
     return text + "."
 
 
@@ -48,7 +50,7 @@ def as_table(report: Report, limit: int | None = None) -> RenderableType:
         if len(shown) < len(rows):
             table.add_row(f"... and {len(rows) - len(shown)} more", kind, "")
     outcome = Text(headline(report), style="bold")
-    return Group(outcome, table) if report.total else outcome
+    return Group(outcome, table) if table.row_count else outcome
 
 
 def as_text(report: Report) -> str:
@@ -76,6 +78,7 @@ def as_html(report: Report) -> str:
 
 def _outcomes(report: Report) -> Iterator[tuple[str, tuple[Row, ...]]]:
     """Yield the groups of rows, what needs attention first."""
+    yield "undone", report.undone
     yield "kept", report.kept
     yield "merged", report.merged
     yield "folded", report.folded

@@ -48,6 +48,8 @@ class Report:
         merged: Call sites merged with parallel branches into one layer.
         fused: Layers fused into one kernel call with what follows them.
         kept: Call sites left as they were, each with its reason.
+        undone: Rewrites, of batch norms or of anything else, that failed their check and are not
+            in the model: the layer or the operation, the pass and how it showed.
         name_map: For each folded layer, the name of the layer that does its work now.
         extra_bytes: Bytes of weights added because a shared layer got copies for its call sites.
         check_seconds: How long it took to check each rewrite, or None where that was switched off.
@@ -58,6 +60,7 @@ class Report:
     merged: tuple[Row, ...] = ()
     fused: tuple[Row, ...] = ()
     kept: tuple[Row, ...] = ()
+    undone: tuple[Row, ...] = ()
     name_map: dict[str, str] = field(default_factory=dict)
     extra_bytes: int = 0
     check_seconds: float | None = field(default=None, compare=False)
@@ -79,8 +82,8 @@ class Report:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """Return the report that ``to_dict`` made the dictionary of."""
-        lists = ("folded", "merged", "fused", "kept")
-        rows = {name: tuple(Row(**row) for row in data[name]) for name in lists}
+        lists = ("folded", "merged", "fused", "kept", "undone")
+        rows = {name: tuple(Row(**row) for row in data.get(name, ())) for name in lists}
         return cls(**{**data, **rows})
 
     def __str__(self) -> str:
