@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnfuse.affine import forget, round_all
 from bnfuse.capture import copy_model
 from bnfuse.errors import AssumptionError, RequestError
 from bnfuse.graph.part import part_forward
@@ -22,7 +23,7 @@ from bnfuse.report.reasons import decline
 from bnfuse.report.report import Row, attach, report
 from bnfuse.rewriting import TreeRewriter
 from bnfuse.validation import verify
-from bnfuse.validation.inputs import map_tensors
+from bnfuse.validation.inputs import cast_floating, map_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +46,7 @@ class Request:
         model: The caller's model; it is copied, not changed.
         is_skipped: Whether a layer, given by name, is to be left alone.
         example: The arguments of a call, or None.
+        dtype: What to round every floating-point tensor to, once, after folding; None to keep.
         is_checked: Whether each rewrite is checked.
         is_verified: Whether the whole is checked as well, on the example.
     """
@@ -52,8 +54,16 @@ class Request:
     model: nn.Module
     is_skipped: Callable[[str], bool]
     example: Arguments | None = None
+    dtype: torch.dtype | None = None
     is_checked: bool = True
     is_verified: bool = True
+
+    @property
+    def call(self) -> Arguments | None:
+        """The example as the optimized model takes it."""
+        if self.example is None or self.dtype is None:
+            return self.example
+        return cast_floating(self.example, self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +121,7 @@ def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
         except BrokenRewriteError as broken:
             known = replace(known, refused={**known.refused, broken.key: str(broken)})
             continue
-        site = _site_in_the_way(attempt.module, request.example)
+        site = _site_in_the_way(attempt.module, request.call)
         if site is not None and site not in known.other_axis:
             known = replace(known, other_axis=known.other_axis | {site})
         elif attempt.checks.failed:
@@ -125,16 +135,25 @@ def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
 def _attempt(request: Request, known: Known) -> Attempt:
     """Return an optimized copy of the model, with its report."""
     copied = copy_model(request.model)
+    if request.dtype is not None:
+        if copied.by_reference:
+            raise RequestError(
+                f"{type(request.model).__name__} has a part that cannot be copied, so it cannot be "
+                f"converted to {request.dtype}: optimize it without dtype."
+            )
+        round_all(copied.model, request.dtype)
     checks = RewriteChecks(known.refused, known.suspects, request.is_checked)
     rewriter = TreeRewriter(
         copied.model,
         copied.by_reference,
         request.is_skipped,
         known.other_axis,
-        request.example,
+        request.call,
         checks,
     )
     module = rewriter.whole()
+    for tensor in [*module.parameters(), *module.buffers()]:
+        forget(tensor)
     outcomes = list(rewriter.outcomes.values())
     made = summed(type(request.model).__name__, outcomes, _previous_report(request.model))
     seconds = checks.seconds if request.is_checked else None

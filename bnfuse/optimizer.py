@@ -6,6 +6,8 @@ import difflib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+import torch
+
 from bnfuse.attempts import Request, optimized
 from bnfuse.capture import check_example, check_request
 from bnfuse.errors import RequestError
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
     from bnfuse.report import Report
 
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 def optimize(
     model: nn.Module | ExportedProgram,
     example_inputs: Sequence[Any] | None = None,
     example_kwargs: Mapping[str, Any] | None = None,
     *,
+    dtype: torch.dtype | None = None,
     skip: Sequence[str] = (),
     validate: bool = True,
 ) -> nn.Module:
@@ -40,6 +46,9 @@ def optimize(
             calls of their shapes; and the result is checked against the model in float64 before
             it is returned. Where that fails, the rewrite to blame is found and left out.
         example_kwargs: Keyword arguments of that call.
+        dtype: ``torch.float16`` or ``torch.bfloat16``, for a result in that dtype: like
+            ``model.to(dtype)``, but folded in float64 from the values as they are and rounded once.
+            The caller converts the inputs, as for ``model.to(dtype)``.
         skip: Layers to leave alone: names (which include all they contain) or patterns of names,
             such as ``"layer1"`` or ``"*.downsample.*"``.
         validate: Whether to make that check, and to check each rewrite: what it changed is run
@@ -53,7 +62,8 @@ def optimize(
 
     Raises:
         RequestError: The model is no module, is in training mode, compiled, scripted or without
-            values, it cannot run on the example inputs, or a name in ``skip`` matches no layer.
+            values, it cannot run on the example inputs, ``dtype`` is none to compute in, or a name
+            in ``skip`` matches no layer.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)).eval()
@@ -66,7 +76,9 @@ def optimize(
     model = check_request(model)
     names = _as_names(skip)
     example = None if example_inputs is None else check_example(example_inputs, example_kwargs)
-    return _made(Request(model, skipper(names), example, validate, validate), names)
+    if dtype is not None and dtype not in _DTYPES:
+        raise RequestError(f"dtype is {dtype!r}: pass torch.float16 or torch.bfloat16, or none.")
+    return _made(Request(model, skipper(names), example, dtype, validate, validate), names)
 
 
 def explain(

@@ -12,7 +12,7 @@ from bnfuse.affine.absorb import (
     scale_transposed_inputs,
 )
 from bnfuse.affine.layout import embedded, joined, permuted, pieces, regroup, selected, unpermuted
-from bnfuse.affine.rounding import as_float64, as_parameter, forget, round_once
+from bnfuse.affine.rounding import as_float64, as_parameter, forget, round_all, round_once
 from bnfuse.affine.values import Affine
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "permuted",
     "pieces",
     "regroup",
+    "round_all",
     "round_once",
     "scale_transposed_inputs",
     "selected",

@@ -28,7 +28,7 @@ def as_float64(tensor: Tensor) -> Tensor:
     """
     exact: Tensor | None = tensor.__dict__.get(_EXACT)
     if exact is not None:
-        return exact
+        return exact.to(torch.float64)
     detached = tensor.detach()
     if detached.device.type == "mps":  # Apple's GPU has no float64
         detached = detached.cpu()
@@ -55,6 +55,26 @@ def round_once(exact: Tensor, like: Tensor) -> Tensor | None:
         rounded = torch.empty_like(like).copy_(rounded)  # empty_like keeps the memory format
     rounded.__dict__[_EXACT] = exact
     return rounded
+
+
+def round_all(model: nn.Module, dtype: torch.dtype) -> None:
+    """Round every floating-point tensor of a model, in place; each remembers what it was.
+
+    So what is folded afterwards is folded from the values that the model came with.
+    """
+    rounded: dict[int, Tensor] = {}
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None or not tensor.is_floating_point():
+                    continue
+                if id(tensor) not in rounded:
+                    made = tensor.detach().to(dtype)
+                    if made.dtype is not tensor.dtype:
+                        made.__dict__[_EXACT] = tensor.detach()
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    rounded[id(tensor)] = as_parameter(made) if is_parameter else made
+                table[name] = rounded[id(tensor)]  # type: ignore[assignment]  # of its own kind
 
 
 def as_parameter(tensor: Tensor) -> nn.Parameter:

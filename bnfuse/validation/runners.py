@@ -62,15 +62,23 @@ class Reference:
     ulp: float
 
 
-def candidate_runner(fused: nn.Module | str | Path, place: torch.device) -> Candidate:
+def candidate_runner(
+    fused: nn.Module | str | Path, place: torch.device, dtype: torch.dtype | None = None
+) -> Candidate:
     """Return how to run a module or an exported file.
+
+    Args:
+        fused: The module or the path.
+        place: Where to run it.
+        dtype: What to convert a module's floating-point inputs to; None to leave them.
 
     Raises:
         RequestError: It is neither.
     """
     if isinstance(fused, nn.Module):
         module = _moved(fused, place, None)
-        return Candidate(type(fused).__name__, _described(place), _runner(module), structured=True)
+        run = _in_dtype(_runner(module), dtype)
+        return Candidate(type(fused).__name__, _described(place), run, structured=True)
     if isinstance(fused, str | Path) and Path(fused).suffix == ".onnx":
         from bnfuse.export.runtime import OnnxSession
 
@@ -82,8 +90,16 @@ def candidate_runner(fused: nn.Module | str | Path, place: torch.device) -> Cand
     )
 
 
-def make_reference(model: nn.Module, place: torch.device, example: Arguments) -> Reference:
+def make_reference(
+    model: nn.Module, place: torch.device, example: Arguments, narrow: torch.dtype | None = None
+) -> Reference:
     """Return the unfused model in float64, or as it is where it cannot run in float64.
+
+    Args:
+        model: The unfused model.
+        place: Where to run it.
+        example: The arguments of a call.
+        narrow: The dtype of the candidate, where it is another than the model's.
 
     Raises:
         RequestError: It cannot run on the example at all.
@@ -97,6 +113,10 @@ def make_reference(model: nn.Module, place: torch.device, example: Arguments) ->
             "pass inputs that the unfused model accepts."
         ) from obstacle
     unfused = _cast_runner(model, place, None)
+    if narrow is not None:
+        name, ulp = "unfused model in float64", torch.finfo(narrow).eps
+        exact, rounded = (_cast_runner(model, place, to) for to in (torch.float64, narrow))
+        return Reference(name, exact, rounded, 1.0, ulp)
     dtype = floating_dtype(model, example)
     ulp = torch.finfo(dtype).eps
     if _obstacle(model, place, torch.float64, example) is not None:
@@ -153,7 +173,12 @@ def _cast_runner(
     model: nn.Module, place: torch.device, dtype: torch.dtype | None
 ) -> Callable[[Arguments], Any]:
     """Return how to run a copy of the model, in a dtype if one is given."""
-    run = _runner(_moved(model, place, dtype))
+    return _in_dtype(_runner(_moved(model, place, dtype)), dtype)
+
+
+def _in_dtype(
+    run: Callable[[Arguments], Any], dtype: torch.dtype | None
+) -> Callable[[Arguments], Any]:
     return lambda arguments: run(arguments if dtype is None else cast_floating(arguments, dtype))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from bnfuse.capture import check_example, check_request
 from bnfuse.device import chosen_device
 from bnfuse.validation.compare import OutputComparison
-from bnfuse.validation.inputs import input_sets, map_tensors
+from bnfuse.validation.inputs import floating_dtype, input_sets, map_tensors
 from bnfuse.validation.precision import full_precision
 from bnfuse.validation.result import Verification
 from bnfuse.validation.runners import candidate_runner, make_reference
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch.export import ExportedProgram
+
+    from bnfuse.validation.inputs import Arguments
 
 INPUT_SETS = 3
 
@@ -65,12 +67,13 @@ def verify(
         device = file_device()
     place = chosen_device(device)
     with torch.no_grad(), full_precision(), torch.random.fork_rng():
-        candidate = candidate_runner(fused, place)
+        narrow = _narrower(model, fused)
+        candidate = candidate_runner(fused, place, narrow)
         sets = [
             map_tensors(lambda t: t.to(place), arguments)
             for arguments in input_sets(*example, INPUT_SETS, seed)
         ]
-        reference = make_reference(model, place, sets[0])
+        reference = make_reference(model, place, sets[0], narrow)
         comparison = OutputComparison(reference.ulp, structured=candidate.structured)
         for arguments in sets:
             runs = []
@@ -80,3 +83,12 @@ def verify(
             comparison.add(exact=runs[0], rounded=runs[1], candidate=runs[2])
     outputs = comparison.outcome(reference.own_error_ratio)
     return Verification(candidate.name, reference.name, candidate.device, len(sets), outputs)
+
+
+def _narrower(model: nn.Module, fused: nn.Module | str | Path) -> torch.dtype | None:
+    """Return the dtype of a candidate that was made for a narrower one than the model's."""
+    if not isinstance(fused, nn.Module):
+        return None
+    nothing: Arguments = ((), {})
+    mine, theirs = floating_dtype(fused, nothing), floating_dtype(model, nothing)
+    return mine if mine is not theirs else None
