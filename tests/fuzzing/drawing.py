@@ -14,15 +14,30 @@ if TYPE_CHECKING:
 
     from tests.fuzzing.patterns import Draw
 
+    Habits = tuple[tuple[Draw, float], ...]
+
 STEPS = (12, 20)
-SINGLE: tuple[tuple[Draw, float], ...] = (
+SINGLE: Habits = (
     (weighted.weighted, 5), (values.activation, 2.5), (values.affine, 1.5), (values.write, 2),
     (values.join, 3), (values.pool, 1.5), (layouts.concatenate, 1.5), (layouts.divide, 1.2),
     (layouts.permutation, 1), (layouts.reshape, 1.5), (layouts.take, 1), (layouts.move, 1.2),
     (layouts.shuffle_layer, 0.7), (layouts.pad, 0.8), (layouts.resize, 0.7), (values.reduce, 0.6),
     (values.nothing, 0.8), (values.layer_scale, 1), (weighted.norm, 0.7), (Grower.again, 2.5),
-    (weighted.flat_head, 0.4),
+    (weighted.flat_head, 0.4), (values.write_anywhere, 0.7),
 )  # fmt: skip
+
+
+def habits(rng: random.Random) -> tuple[Habits, Habits]:
+    """Return weights for one program: some operations are left out of it, some frequent.
+
+    Programs that differ in their habits come across more than those that all have a bit of each.
+    """
+    if rng.random() < 0.3:
+        return SINGLE, patterns.PATTERNS
+    factors = (0.0, 1.0, 1.0, 4.0)
+    single = [(draw, weight * rng.choice(factors)) for draw, weight in SINGLE[1:]]
+    blocks = [(draw, weight * rng.choice(factors)) for draw, weight in patterns.PATTERNS[1:]]
+    return (SINGLE[0], *single), (patterns.PATTERNS[0], *blocks)
 
 
 def pick(rng: random.Random, choices: Sequence[tuple[Draw, float]]) -> Draw:
@@ -57,11 +72,13 @@ def next_value(g: Grower, value: str) -> str:
 def grow(g: Grower, wanted: int) -> None:
     """Draw steps until there are as many as wanted."""
     value = "x0"
+    single, blocks = habits(g.rng)
+    share = g.rng.choice((0.2, 0.4, 0.4, 0.6))
     for _ in range(4 * wanted):
         if len(g.steps) >= wanted:
             return
         value = next_value(g, value)
-        draw = pick(g.rng, patterns.PATTERNS if g.chance(0.4) else SINGLE)
+        draw = pick(g.rng, blocks if g.chance(share) else single)
         if draw is patterns.standardized and len(g.shape(value)) < 3:
             continue
         if len(g.shape(value)) < 3 and draw in (patterns.branches, patterns.residual):

@@ -105,6 +105,12 @@ def write(g: Grower, value: str) -> str | None:
     return g.write(f"write {name}", text, value, tensors if "{" in text else {})
 
 
+def write_anywhere(g: Grower, value: str) -> str | None:
+    """Draw a write to any value so far, an input among them; the latest value stays the latest."""
+    write(g, g.rng.choice(list(g.values)))
+    return value
+
+
 def pool(g: Grower, value: str) -> str | None:
     """Draw a pooling that fits the rank."""
     shape = g.shape(value)
