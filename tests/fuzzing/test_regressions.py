@@ -64,3 +64,19 @@ class BranchOnData(nn.Module):
 @pytest.mark.xfail(reason="instance norms of a forward that is not captured", strict=True)
 def test_an_instance_norm_of_a_forward_that_stays_python_is_listed() -> None:
     assert bnfuse.explain(ready(BranchOnData())).total == 1
+
+
+class ChannelsToTheEnd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.linear(x.transpose(1, -1)).transpose(1, -1))
+        return y
+
+
+@pytest.mark.xfail(reason="two dimensions are assumed, in which the swap does nothing", strict=True)
+def test_axes_that_are_swapped_are_not_taken_for_one() -> None:
+    model, x = ready(ChannelsToTheEnd()), noise(2, 4, 6)
+    assert torch.allclose(bnfuse.optimize(model)(x), model(x))
