@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tests.fuzzing.program import Program
 
 BOUND = 1e-9
-NORM_STEPS = ("batch norm", "instance norm", "sync batch norm", "batch norm function")
+NORM_STEPS = (
+    "batch norm", "instance norm", "sync batch norm", "batch norm function", "container with norm"
+)  # fmt: skip
 CAN_SKIP_CHECKS = "check_rewrites" in inspect.signature(bnfuse.optimize).parameters
 
 

@@ -79,9 +79,7 @@ def grow(g: Grower, wanted: int) -> None:
             return
         value = next_value(g, value)
         draw = pick(g.rng, blocks if g.chance(share) else single)
-        if draw is patterns.standardized and len(g.shape(value)) < 3:
-            continue
-        if len(g.shape(value)) < 3 and draw in (patterns.branches, patterns.residual):
+        if len(g.shape(value)) < 3 and draw in patterns.FOR_IMAGES:
             continue
         before = value
         value = after(g, draw(g, value) or value)

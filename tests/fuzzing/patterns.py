@@ -167,7 +167,24 @@ def standardized(g: Grower, value: str) -> str | None:
     return made and chain(g, made, weighted.norm)
 
 
+def container(g: Grower, value: str) -> str | None:
+    """Draw a layer and a norm in a container, which may be called again as any layer."""
+    _, channels, *sizes = g.shape(value)
+    axes, out = len(sizes), g.rng.randint(2, 8)
+    kernel = g.rng.choice((1, 3))
+    inner = f"nn.Conv{axes}d({channels}, {out}, {kernel}, padding={kernel // 2})"
+    last = g.rng.choice(("nn.ReLU()", "nn.ReLU(inplace=True)", "nn.SiLU()", "nn.Identity()"))
+    layers = g.rng.choice(
+        (f"{inner}, nn.BatchNorm{axes}d({out}), {last}",
+         f"nn.BatchNorm{axes}d({channels}), {last}, {inner}",
+         f"nn.Sequential({inner}, nn.BatchNorm{axes}d({out})), {last}")
+    )  # fmt: skip
+    return g.call("container with norm", f"nn.Sequential({layers})", value)
+
+
 PATTERNS: tuple[tuple[Draw, float], ...] = (
     (conv_norm_act, 6), (residual, 3), (branches, 3), (through, 5), (norm_first, 3),
     (scaled_relu, 1.5), (two_arms, 3), (squeeze_excite, 1), (chain_of_linear, 2), (standardized, 1),
+    (container, 1.5),
 )  # fmt: skip
+FOR_IMAGES = (branches, residual, standardized, container)
