@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def write(g: Grower, value: str) -> str | None:
     """Draw a write in place, with a constant or another value."""
     form = g.rng.choice(WRITES)
     others = g.alike(value)
-    name = form.format(v="", c="", d="").strip(" .()")[:12]
+    found = re.search(r"\w+_(?=\()|\S?=", form)
+    name = found.group() if found else "other"
     if others and "{c}" in form and g.chance(0.5):
         other = g.rng.choice(others)
         g.read.add(other)
