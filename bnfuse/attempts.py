@@ -238,8 +238,15 @@ def _unfused(model: nn.Module, why: str) -> nn.Module:
 
 
 def _previous_report(model: nn.Module) -> Report | None:
-    """Return the report of an earlier optimization of the same model."""
+    """Return the report of an earlier optimization, kept call sites only where none looks again."""
     try:
-        return report(model)
+        previous = report(model)
     except RequestError:
         return None
+    parts = [name for name, module in model.named_modules() if part_forward(module)]
+    kept = (
+        row
+        for row in previous.kept
+        if any(not part or f"{row.name}.".startswith(f"{part}.") for part in parts)
+    )
+    return replace(previous, kept=tuple(kept))

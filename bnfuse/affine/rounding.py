@@ -50,7 +50,9 @@ def round_once(exact: Tensor, like: Tensor) -> Tensor | None:
     if not torch.isfinite(rounded).all():
         return None
     if rounded.shape != like.shape:
-        rounded = rounded.contiguous()
+        # contiguous() would keep odd strides of axes of size 1, from which convolutions take theirs
+        plain = torch.empty_like(rounded, memory_format=torch.contiguous_format)
+        rounded = plain.copy_(rounded)
     else:
         rounded = torch.empty_like(like).copy_(rounded)  # empty_like keeps the memory format
     rounded.__dict__[_EXACT] = exact

@@ -114,4 +114,5 @@ def add_map(program: Program, call: Call, kernel: Tensor) -> None:
         total = program.graph.call_function(operator.add, (node, made))
     for reader in readers:
         reader.replace_input_with(node, total)
+    program.written_values.join(node, total)  # what wrote the result writes the sum now
     program.replaced[node] = total

@@ -1,0 +1,1 @@
+"""Whole random models: drawn, optimized, compared with themselves, shrunk."""
