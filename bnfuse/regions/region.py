@@ -41,9 +41,9 @@ def region_of(nodes: Iterable[fx.Node]) -> Region:
     """Return the region of some operations.
 
     What lies between them, reading one and read by another, becomes part of it, and so do the
-    constants and the sizes that they read.
+    pieces of a split, and the constants and the sizes that they read.
     """
-    inside = _with_between(set(nodes))
+    inside = _with_pieces(_with_between(set(nodes)))
     own = frozenset(inside)
     inputs: set[fx.Node] = set()
     pending = list(inside)
@@ -58,6 +58,17 @@ def region_of(nodes: Iterable[fx.Node]) -> Region:
                 inputs.add(source)
     outputs = [node for node in own if _is_read_outside(node, inside)]
     return Region(tuple(sorted(inside)), tuple(sorted(inputs)), tuple(sorted(outputs)))
+
+
+def _with_pieces(nodes: set[fx.Node]) -> set[fx.Node]:
+    """Return some operations and the pieces taken of their results, which may change alone."""
+    pieces = {
+        user
+        for node in nodes
+        for user in node.users
+        if user.target is operator.getitem and isinstance(user.args[1], int)
+    }
+    return nodes | pieces
 
 
 def _with_between(nodes: set[fx.Node]) -> set[fx.Node]:
