@@ -51,7 +51,10 @@ class Evaluator:
         target: Any = node.target
         if node.op == "get_attr":
             tensor = self.program.tensor(str(target))
-            return self._constant(str(target)) if tensor is None else self._wide(tensor)
+            if tensor is None:
+                return self._constant(str(target))
+            wide = self._wide(tensor)
+            return wide.clone() if target in self.program.written else wide
         args = fx.node.map_aggregate(node.args, lambda a: self._argument(a, values))
         kwargs = fx.node.map_aggregate(node.kwargs, lambda a: self._argument(a, values))
         if node.op == "call_module":
@@ -73,8 +76,9 @@ class Evaluator:
         return _CPU if isinstance(argument, torch.device) and self.is_exact else argument
 
     def _call(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        named = [*module.named_parameters(), *module.named_buffers()]
-        state = {name: self._wide(tensor) for name, tensor in named}
+        state = {name: self._wide(tensor) for name, tensor in module.named_parameters()}
+        # A layer may write its buffers.
+        state |= {name: self._wide(tensor).clone() for name, tensor in module.named_buffers()}
         return functional_call(module, state, args, kwargs)
 
     def _wide(self, tensor: Tensor) -> Tensor:
