@@ -59,6 +59,7 @@ def _by_taps(
     taps = tuple(weight.shape[2:])
     is_valid = input.ndim == axes + 2 and input.shape[1] == weight.shape[1] * groups
     is_valid &= bias is None or bias.shape == weight.shape[:1]
+    is_valid &= input.dtype is weight.dtype
     if not is_valid or isinstance(padding, str) or groups <= prod(taps):
         return None
     steps, pads, dilations = (_each(v, axes) for v in (stride, padding, dilation))
