@@ -115,17 +115,20 @@ def optimized(request: Request) -> nn.Module:
 
 def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
     """Attempt until nothing is wrong with single rewrites."""
-    for _ in range(MOST_ATTEMPTS):
+    failures = 0
+    while failures < MOST_ATTEMPTS:
         try:
             attempt = _attempt(request, known)
         except BrokenRewriteError as broken:
             known = replace(known, refused={**known.refused, broken.key: str(broken)})
+            failures += 1
             continue
         site = _site_in_the_way(attempt.module, request.call)
         if site is not None and site not in known.other_axis:
             known = replace(known, other_axis=known.other_axis | {site})
         elif attempt.checks.failed:
             known = known.after(attempt.checks.failed)
+            failures += 1
         else:
             return known, attempt
     why = "; ".join(f"{key.site}: {why}" for key, why in known.refused.items())

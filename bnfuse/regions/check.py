@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -50,14 +51,15 @@ class Before:
         region: The region.
         inputs: The inputs.
         values: Its outputs for them.
-        nearby: Its outputs for inputs and weights a few ulps off, where rounding is in question.
+        nearby: Its outputs for inputs and weights a few ulps off, several times, where rounding is
+            in question.
         is_exact: Whether all is computed in float64.
     """
 
     region: Region
     inputs: dict[fx.Node, Tensor]
     values: tuple[Any, ...]
-    nearby: tuple[Any, ...] | None
+    nearby: tuple[tuple[Any, ...], ...]
     is_exact: bool
 
 
@@ -115,22 +117,22 @@ class PartChecks:
             inputs were found.
         """
         if not self.checks.is_on:
-            return Before(Region((), (), ()), {}, (), None, is_exact)
+            return Before(Region((), (), ()), {}, (), (), is_exact)
         start = time.perf_counter()
         region = region_of(match.nodes)
         program.replaced.clear()
         found = None
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
             evaluator = Evaluator(program, is_exact=is_exact)
             for inputs in self._inputs(program, region):
+                torch.default_generator.manual_seed(0)  # that of the CPU, where all is run
                 try:
                     values = evaluator.run(region.nodes, cloned(inputs))
                 except Exception:
                     continue  # they do not fit; the next ones may
                 if any(values[n].ndim != rank for n, rank in match.ranks if n in values):
                     continue  # a guard would refuse them
-                nearby = _nearby(program, region, inputs) if key in self.checks.suspects else None
+                nearby = _nearby(program, region, inputs) if key in self.checks.suspects else ()
                 found = Before(region, inputs, _outputs(region, values), nearby, is_exact)
                 break
         self.checks.seconds += time.perf_counter() - start
@@ -147,7 +149,7 @@ class PartChecks:
             return None
         start = time.perf_counter()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             error, complaint = _outcome(program, before)
         self.checks.made[key] = error
         if complaint:
@@ -186,7 +188,7 @@ class PartChecks:
 def _like(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     if dtype.is_floating_point:
         return drawn(shape, generator)
-    return torch.randint(0, 2, shape, generator=generator).to(dtype)
+    return torch.randint(0, 2, shape, generator=generator, device="cpu").to(dtype)
 
 
 def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
@@ -202,13 +204,23 @@ def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
     return difference(before.values, _outputs(now, values), before.nearby)
 
 
-def _nearby(program: Program, region: Region, inputs: dict[fx.Node, Tensor]) -> tuple[Any, ...]:
-    """Return the outputs of a region for inputs and weights a few ulps off."""
-    moved = {
-        node: nudged(tensor, _NUDGE) if tensor.is_floating_point() else tensor
-        for node, tensor in inputs.items()
-    }
-    return _outputs(region, Evaluator(program, _NUDGE).run(region.nodes, cloned(moved)))
+def _nearby(
+    program: Program, region: Region, inputs: dict[fx.Node, Tensor]
+) -> tuple[tuple[Any, ...], ...]:
+    """Return the outputs of a region for inputs and weights a few ulps off, in opposite ways.
+
+    What a rectifier lets through on one side of zero it does not on the other.
+    """
+    found = []
+    for seed, nudge in product(range(2), (_NUDGE, -_NUDGE)):
+        torch.default_generator.manual_seed(seed)
+        moved = {
+            node: nudged(tensor, nudge) if tensor.is_floating_point() else tensor
+            for node, tensor in inputs.items()
+        }
+        values = Evaluator(program, nudge).run(region.nodes, cloned(moved))
+        found.append(_outputs(region, values))
+    return tuple(found)
 
 
 def _outputs(region: Region, values: dict[fx.Node, Any]) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ OWN_ERRORS = 64.0
 
 
 def difference(
-    before: Sequence[Any], after: Sequence[Any], nearby: Sequence[Any] | None
+    before: Sequence[Any], after: Sequence[Any], nearby: Sequence[Sequence[Any]] = ()
 ) -> tuple[float | None, str]:
     """Return the largest relative error of any value, and what is wrong, or "".
 
@@ -28,37 +28,36 @@ def difference(
     Args:
         before: The values before a rewrite.
         after: Those after it.
-        nearby: The values before it for inputs and weights a little different, or None.
+        nearby: The values before it for inputs and weights a little different, several times.
     """
     worst, complaint = 0.0, ""
-    others = [None] * len(before) if nearby is None else nearby
-    for whole, now, other in zip(before, after, others, strict=True):
-        three = whole, now, whole if other is None else other
-        leaves = [pytree.tree_leaves(value) for value in three]
+    for old, new, *near in zip(before, after, *nearby, strict=True):
+        leaves = [pytree.tree_leaves(value) for value in (old, new, *near)]
         if len(leaves[0]) != len(leaves[1]):
             return None, "it returns another number of values"
-        for old, new, near in zip(*leaves, strict=True):
-            error, found = _of_one(old, new, None if other is None else near)
+        for values in zip(*leaves, strict=True):
+            error, found = _of_one(*values)
             worst, complaint = max(worst, error), complaint or found
     return worst, complaint
 
 
-def _of_one(old: Any, new: Any, near: Any) -> tuple[float, str]:
+def _of_one(old: Any, new: Any, *near: Any) -> tuple[float, str]:
     if not isinstance(old, torch.Tensor) or not isinstance(new, torch.Tensor):
         return 0.0, "" if type(old) is type(new) and old == new else f"{new!r} instead of {old!r}"
-    if old.shape != new.shape:
-        return 0.0, f"shape {tuple(new.shape)} instead of {tuple(old.shape)}"
-    if not old.numel():
-        return 0.0, ""
+    if old.shape != new.shape or not old.numel():
+        shapes = tuple(new.shape), tuple(old.shape)
+        return 0.0, "" if shapes[0] == shapes[1] else "shape {} instead of {}".format(*shapes)
+    if old.is_complex() or new.is_complex():
+        return _of_one(*(_as_real(value) for value in (old, new, *near)))
     finite = torch.isfinite(old)
     if not torch.isfinite(new[finite]).all():
         return 0.0, "not finite where it was"
     error = _by_channel(torch.where(finite, new.double() - old.double(), 0.0))
     scale = _by_channel(torch.where(finite, old.double(), 0.0))
     allowed = EXACT * scale
-    if near is not None and near.shape == old.shape:
-        own = _by_channel(torch.where(finite & torch.isfinite(near), near.double() - old, 0.0))
-        allowed = torch.maximum(allowed, OWN_ERRORS * own)
+    for other in (value for value in near if value.shape == old.shape):
+        own = torch.where(finite & torch.isfinite(other), other.double() - old.double(), 0.0)
+        allowed = torch.maximum(allowed, OWN_ERRORS * _by_channel(own))
     relative = float(error.max()) / (float(scale.max()) or 1.0)
     bad = (error > allowed).nonzero()
     if not len(bad):
@@ -66,6 +65,12 @@ def _of_one(old: Any, new: Any, near: Any) -> tuple[float, str]:
     channel = int(bad[0])
     size = float(error[channel]) / (float(scale[channel]) or 1.0)
     return relative, f"relative error {size:.1e} on channel {channel} of {len(error)}"
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    """Return a tensor with its imaginary part on one more axis."""
+    imaginary = tensor.imag if tensor.is_complex() else torch.zeros_like(tensor)
+    return torch.stack([tensor.real, imaginary], -1)
 
 
 def _by_channel(tensor: Tensor) -> Tensor:

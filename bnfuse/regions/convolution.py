@@ -58,9 +58,13 @@ def _by_taps(
     """Return the convolution, or None where the usual way is as good, or has to raise."""
     taps = tuple(weight.shape[2:])
     is_valid = input.ndim == axes + 2 and input.shape[1] == weight.shape[1] * groups
+    is_valid &= bias is None or bias.shape == weight.shape[:1]
+    is_valid &= input.dtype is weight.dtype
     if not is_valid or isinstance(padding, str) or groups <= prod(taps):
         return None
     steps, pads, dilations = (_each(v, axes) for v in (stride, padding, dilation))
+    if min(pads) < 0:
+        return None
     padded = F.pad(input, [p for pad in reversed(pads) for p in (pad, pad)])
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, taps, strict=True)]
     sizes = zip(padded.shape[2:], reach, steps, strict=True)

@@ -26,7 +26,7 @@ class Evaluator:
 
     Attributes:
         program: The program.
-        nudge: By how much each constant is changed, relatively and with random signs, to learn how
+        nudge: By how much each constant is changed at most, relatively and at random, to learn how
             much rounding matters; 0 to take them as they are.
         is_exact: Whether everything is computed in float64, instead of the dtypes of the model.
     """
@@ -51,13 +51,17 @@ class Evaluator:
         target: Any = node.target
         if node.op == "get_attr":
             tensor = self.program.tensor(str(target))
-            return self._constant(str(target)) if tensor is None else self._wide(tensor)
+            if tensor is None:
+                return self._constant(str(target))
+            wide = self._wide(tensor)
+            return wide.clone() if target in self.program.written else wide
         args = fx.node.map_aggregate(node.args, lambda a: self._argument(a, values))
         kwargs = fx.node.map_aggregate(node.kwargs, lambda a: self._argument(a, values))
         if node.op == "call_module":
             return self._call(self.program.module(str(target)), args, kwargs)
         if node.op == "call_method":
-            return getattr(args[0], _CASTS.get(target, target))(*args[1:], **kwargs)
+            name = _CASTS.get(target, target) if self.is_exact else target
+            return getattr(args[0], name)(*args[1:], **kwargs)
         return target(*args, **kwargs)
 
     def _constant(self, path: str) -> Any:
@@ -67,31 +71,41 @@ class Evaluator:
     def _argument(self, argument: Any, values: dict[fx.Node, Any]) -> Any:
         if isinstance(argument, fx.Node):
             return values[argument]
-        is_dtype = isinstance(argument, torch.dtype) and argument.is_floating_point
-        return torch.float64 if is_dtype and self.is_exact else argument
+        if isinstance(argument, torch.dtype) and argument.is_floating_point and self.is_exact:
+            return torch.float64
+        return _CPU if isinstance(argument, torch.device) and self.is_exact else argument
 
     def _call(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        named = [*module.named_parameters(), *module.named_buffers()]
-        state = {name: self._wide(tensor) for name, tensor in named}
+        state = {name: self._wide(tensor) for name, tensor in module.named_parameters()}
+        # A layer may write its buffers.
+        state |= {name: self._wide(tensor).clone() for name, tensor in module.named_buffers()}
         return functional_call(module, state, args, kwargs)
 
     def _wide(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of the model in float64, and nudged where that is asked for."""
-        if not tensor.is_floating_point() or not self.is_exact:
+        """Return a tensor of the model in float64, and nudged where that is asked for.
+
+        It is on the CPU, as the inputs are, wherever the model is.
+        """
+        if not self.is_exact:
             return tensor.detach()
+        if not tensor.is_floating_point():
+            return tensor.detach().to(_CPU)
         known = self._widened.get(id(tensor))
         if known is None:
-            wide = as_float64(tensor)
+            wide = as_float64(tensor).to(_CPU)
             known = self._widened[id(tensor)] = (tensor, nudged(wide, self.nudge))
         return known[1]
 
 
+_CPU = torch.device("cpu")
 _CASTS = {"float": "double", "half": "double", "bfloat16": "double"}
 
 
 def nudged(tensor: Tensor, by: float) -> Tensor:
-    """Return a tensor with each element changed by a relative amount, up or down at random."""
+    """Return a tensor with each element changed by a relative amount up to ``by``, at random.
+
+    No two change alike: where two values cancel, such as a bias and a mean, it shows.
+    """
     if not by:
         return tensor
-    signs = torch.randint_like(tensor, 2).mul_(2).sub_(1)
-    return tensor * (1 + by * signs)
+    return tensor * (1 + by * (2 * torch.rand_like(tensor) - 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice, product
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from torch import Tensor, fx
 
     from bnfuse.graph import Program
+    from bnfuse.ops.calls import Call
     from bnfuse.ops.shape_rules import Shape
     from bnfuse.regions.region import Region
 
 BATCH = 2
 MOST_GUESSES = 120
+_MOST_ELEMENTS = 1 << 22
 _SPATIAL = (
     (9, 7), (14, 14), (8, 12), (16, 16), (7, 7), (28, 28), (56, 56), (32, 32), (24, 24), (64, 64),
     (112, 112), (224, 224), (1, 1),
@@ -77,7 +80,7 @@ def guessed_inputs(
     tried: set[tuple[tuple[int, ...], ...]] = set()
     for guess in islice(_guesses(program, region), 8 * MOST_GUESSES):
         shapes = tuple(guess.shape(n, known[node]) for n, node in enumerate(region.inputs))
-        if shapes in tried:
+        if shapes in tried or any(prod(shape) > _MOST_ELEMENTS for shape in shapes):
             continue
         if len(tried) == MOST_GUESSES:
             return
@@ -89,25 +92,54 @@ def guessed_inputs(
 
 def drawn(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Return normal random numbers."""
-    return torch.randn(shape, dtype=torch.float64, generator=generator)
+    return torch.randn(shape, dtype=torch.float64, generator=generator, device="cpu")
 
 
 def _guesses(program: Program, region: Region) -> Iterator[Guess]:
     channels, ranks = _sizes_of_layers(program, region)
-    count = len(region.inputs)
-    per_input = list(islice(_choices(channels, count), 24))
-    for spatial, scales in [(s, _SCALES[0]) for s in _SPATIAL] + [
+    asked = tuple(_asked(program, region, node) or channels[0] for node in region.inputs)
+    per_input = list(islice(_choices(channels, asked), 24))
+    reach = _reach(program, region)
+    for spatial, scales in [(s, _SCALES[0]) for s in (*_SPATIAL, (reach + 4, reach + 2))] + [
         (_SPATIAL[1], scales) for scales in _SCALES[1:]
     ]:
         for rank, is_last, chosen in product(ranks, (False, True), per_input):
             yield Guess(spatial, chosen, scales, is_last, rank)
 
 
-def _choices(channels: list[int], count: int) -> Iterator[tuple[int, ...]]:
-    """Yield a number of channels for each input: one for all first, then all combinations."""
-    yield from ((size,) * count for size in channels)
-    if count > 1:
-        yield from product(channels, repeat=count)
+def _choices(channels: list[int], asked: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield a number of channels for each input: what layers ask for, one for all, all else."""
+    yield asked
+    yield from ((size,) * len(asked) for size in channels)
+    if len(asked) > 1:
+        yield from product(channels, repeat=len(asked))
+
+
+def _asked(program: Program, region: Region, node: fx.Node) -> int | None:
+    """Return how many channels the first layer of a region that reads an input asks for."""
+    for user in region.nodes:
+        call = read_call(program, user) if node in user.all_input_nodes else None
+        if call is not None and call.kind in _CHANNELS_OF_INPUT and call.input is node:
+            return _channels_of(call)
+    return None
+
+
+def _channels_of(call: Call) -> int:
+    """Return how many channels a linear operation reads."""
+    groups = call.options.get("groups", 1) if call.kind is Kind.CONVOLUTION else 1
+    return int(call.weight.shape[_CHANNELS_OF_INPUT[call.kind]] * groups)
+
+
+def _reach(program: Program, region: Region) -> int:
+    """Return how long an input has to be for the kernels of a region to fit in, one by one."""
+    reach = 1
+    for node in region.nodes:
+        call = read_call(program, node)
+        if call is not None and call.kind is Kind.CONVOLUTION:
+            step = call.options.get("dilation", 1)
+            steps = step if isinstance(step, list | tuple) else (step,)
+            reach += max(steps) * (max(call.weight.shape[2:], default=1) - 1)
+    return reach
 
 
 def _sizes_of_layers(program: Program, region: Region) -> tuple[list[int], list[int]]:
@@ -123,10 +155,8 @@ def _sizes_of_layers(program: Program, region: Region) -> tuple[list[int], list[
             mean = None if call is None else call.tensor("running_mean")
             channels += [] if mean is None else [mean.numel()]
             continue
-        axis = _CHANNELS_OF_INPUT.get(call.kind, 0)
-        groups = call.options.get("groups", 1) if call.kind is Kind.CONVOLUTION else 1
-        sizes = [weight.shape[axis] * groups if axis else weight.shape[0], weight.shape[0]]
-        channels += [size for size in sizes if isinstance(size, int)]
+        channels += [_channels_of(call)] if call.kind in _CHANNELS_OF_INPUT else []
+        channels += [weight.shape[0]]
         ranks += [weight.ndim] if call.kind.is_linear and weight.ndim > 2 else []
     likely = [*ranks, 4, 3, 2, 5]
     return list(dict.fromkeys([*channels, 6])), list(dict.fromkeys(likely))

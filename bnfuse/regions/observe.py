@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from bnfuse.capture.copying import copy_model
 from bnfuse.ops.calls import read_call
+from bnfuse.ops.table import Kind
+from bnfuse.validation.inputs import map_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from torch import Tensor
+    from torch import nn
 
     from bnfuse.graph import Program
     from bnfuse.validation.inputs import Arguments
@@ -23,8 +26,8 @@ _IMAGE_SIZES = (224, 64, 32, 128, 256)
 class _Recorder(fx.Interpreter):
     """Runs a graph and keeps what each value looks like."""
 
-    def __init__(self, program: Program) -> None:
-        super().__init__(program.root, graph=program.graph)
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(root, graph=graph)
         self.seen: dict[fx.Node, tuple[tuple[int, ...], torch.dtype]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
@@ -41,12 +44,12 @@ def observed(
     """Return the shape and the dtype of every tensor in a call; empty where none is found.
 
     Args:
-        program: The program; it is run as it is now.
+        program: The program; a copy of it is run as it is now, since a forward may write buffers.
         example: The arguments of the call; without them images of common sizes are tried.
     """
     for arguments in _arguments(program, example):
-        recorder = _Recorder(program)
         try:
+            recorder = _Recorder(copy_model(program.root).model, program.graph)
             with torch.no_grad():
                 recorder.run(*arguments)
         except Exception:
@@ -58,25 +61,29 @@ def observed(
 def _arguments(program: Program, example: Arguments | None) -> Iterator[tuple[Any, ...]]:
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     if example is not None:
-        args, kwargs = example
+        args, kwargs = map_tensors(torch.clone, example)  # a forward may write its inputs
         rest = placeholders[len(args) :]
-        given = [kwargs[str(n.target)] for n in rest if str(n.target) in kwargs]
-        yield (*(a.clone() if isinstance(a, torch.Tensor) else a for a in args), *given)
+        named = {**{str(n.target): n.args[0] for n in rest if n.args}, **kwargs}
+        yield (*args, *(named[str(n.target)] for n in rest if str(n.target) in named))
         return
-    channels = next(_channels(program, placeholders), 3)
+    required = [node for node in placeholders if not node.args]
+    like = next((t for t in program.root.parameters() if t.is_floating_point()), torch.empty(0))
     for size in _IMAGE_SIZES:
-        yield tuple(_image(channels, size) for node in placeholders if not node.args)
+        shapes = [(1, *_sizes(program, node, size)) for node in required]
+        yield tuple(torch.randn(shape, dtype=like.dtype, device=like.device) for shape in shapes)
 
 
-def _channels(program: Program, placeholders: Iterable[fx.Node]) -> Iterator[int]:
-    """Yield how many channels the layers read that take an input of the model."""
-    for node in placeholders:
-        for user in node.users:
-            call = read_call(program, user)
-            weight = None if call is None else call.tensor("weight")
-            if call is not None and weight is not None and weight.ndim == 4:
-                yield weight.shape[1] * int(call.options.get("groups", 1))
+def _sizes(program: Program, node: fx.Node, size: int) -> tuple[int, ...]:
+    """Return channels and size of an image, or of what else the first layer that reads it takes.
 
-
-def _image(channels: int, size: int) -> Tensor:
-    return torch.randn(1, channels, size, size)
+    A sequence is as long as an image has points.
+    """
+    for user in node.users:
+        call = read_call(program, user)
+        weight = None if call is None else call.tensor("weight")
+        if call is None or weight is None or call.kind is not Kind.CONVOLUTION:
+            continue
+        channels = weight.shape[1] * int(call.options.get("groups", 1))
+        axes = weight.ndim - 2
+        return channels, *((size * size,) if axes == 1 else (size,) * axes)
+    return 3, size, size

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bnfuse.affine import as_float64, round_once
+import bnfuse
+from bnfuse.affine import as_float64, as_parameter, forget, round_once
 from tests.support import noise
 
 
@@ -38,3 +39,26 @@ def test_channels_last_weights_stay_channels_last() -> None:
     assert rounded is not None
     assert rounded.stride() == like.stride()
     assert torch.equal(rounded, noise(4, 3, 2, 2).float())
+
+
+def test_a_rounded_tensor_stands_for_what_it_was_until_that_is_forgotten() -> None:
+    exact = noise(8)
+    rounded = round_once(exact, torch.zeros(8).half())
+    assert rounded is not None
+    parameter = as_parameter(rounded)
+    assert not parameter.requires_grad
+    assert torch.equal(as_float64(rounded), exact)
+    assert torch.equal(as_float64(parameter), exact)
+    forget(parameter)
+    forget(parameter)  # twice is no harm
+    assert torch.equal(as_float64(parameter), rounded.detach().double())
+    assert not torch.equal(as_float64(parameter), exact)
+
+
+def test_an_optimized_model_stands_for_what_is_stored_in_it() -> None:
+    """Its weights may be written, or loaded, so that a memory would be of something else."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1), torch.nn.BatchNorm2d(3)).eval()
+    fused = bnfuse.optimize(model)
+    for tensor in [*fused.parameters(), *fused.buffers()]:
+        assert torch.equal(as_float64(tensor), tensor.detach().double())
+        assert vars(tensor) == {}
