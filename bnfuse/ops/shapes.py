@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import fx
 
 from bnfuse.ops.calls import Call, read_call
+from bnfuse.ops.picks import PICKED_SHAPES
 from bnfuse.ops.plain import oddity
 from bnfuse.ops.ranks import Ranks
 from bnfuse.ops.regroup import regrouped
@@ -37,19 +38,12 @@ if TYPE_CHECKING:
 
 _SAME_SHAPE = frozenset(
     {
-        Kind.IDENTITY,
-        Kind.DROPOUT,
-        Kind.COPY,
-        Kind.NEGATE,
-        Kind.RECTIFIER,
-        Kind.ACTIVATION,
-        Kind.FLIP,
+        Kind.IDENTITY, Kind.DROPOUT, Kind.COPY, Kind.CAST, Kind.NEGATE, Kind.ABSOLUTE,
+        Kind.RECTIFIER, Kind.CLAMP, Kind.SOFTMAX, Kind.ACTIVATION, Kind.LAYER_NORM,
+        Kind.GROUP_NORM, Kind.RMS_NORM, Kind.CUMULATIVE_SUM, Kind.FLIP, Kind.ROLL,
         Kind.CHANNEL_SHUFFLE,
     }
-)
-_BINARY = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE)
-
-
+)  # fmt: skip
 _INTEGER_ARITHMETIC = (operator.floordiv, operator.mul, operator.add, operator.sub)
 
 
@@ -115,7 +109,7 @@ class Shapes:
             return given
         if call.kind is Kind.RESHAPE:
             return self._reshaped(call, given)
-        rule = SHAPE_RULES.get(call.kind)
+        rule = SHAPE_RULES.get(call.kind) or PICKED_SHAPES.get(call.kind)
         return rule(call, given) if rule else None
 
     def _split(self, call: Call) -> None:
@@ -154,6 +148,16 @@ class Shapes:
         numbers = [size for size in sizes if isinstance(size, int)]
         whole = sum(numbers) if len(numbers) == len(sizes) else Unknown(call.node, axis)
         return (*first[:axis], whole, *first[axis + 1 :])
+
+    def _stack(self, call: Call) -> Shape | None:
+        shapes = [self.of(arm) if isinstance(arm, fx.Node) else None for arm in call.operands]
+        arms = [shape for shape in shapes if shape is not None]
+        axis = axis_of(call.options["dim"], len(arms[0]) + 1) if arms else None
+        if axis is None or len({len(arm) for arm in arms}) > 1:
+            return None
+        # All arms have one shape: what is a number in any of them is the size.
+        sizes = [next((s for s in n if isinstance(s, int)), n[0]) for n in zip(*arms, strict=True)]
+        return (*sizes[:axis], len(call.operands), *sizes[axis:])
 
     def _binary(self, call: Call) -> Shape | None:
         shapes = [
@@ -203,8 +207,9 @@ class Shapes:
 _OF_SEVERAL: dict[Kind, Callable[[Shapes, Call], Shape | None]] = {
     Kind.ITEM: Shapes._item,
     Kind.CONCATENATION: Shapes._concatenation,
+    Kind.STACK: Shapes._stack,
     Kind.SPLIT: Shapes._split,
-    **dict.fromkeys(_BINARY, Shapes._binary),
+    **{kind: Shapes._binary for kind in Kind if kind.is_broadcast},
 }
 """Operations on several values, or with several results."""
 
@@ -218,6 +223,12 @@ def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
     if "old_dim" in options:
         axis = axis_of(options["old_dim"], rank)
         return None if axis is None or given[axis] != 1 else (*given[:axis], *given[axis + 1 :])
+    if "split_dim" in options:
+        axis, parts = axis_of(options["split_dim"], rank), options["sizes"]
+        sizes = shapes.resolved(parts) if isinstance(parts, list | tuple) else None
+        if axis is None or sizes is None or not isinstance(given[axis], int):
+            return None
+        return regrouped(given, (*given[:axis], *sizes, *given[axis + 1 :]))
     if "like" in options:
         return shapes.of(options["like"]) if isinstance(options["like"], fx.Node) else None
     if "start_dim" in options:

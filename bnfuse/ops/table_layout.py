@@ -12,12 +12,20 @@ from bnfuse.ops.table import Kind, Operation
 
 _ATEN = torch.ops.aten
 
+_CAST = ("input", "dtype", "non_blocking", "copy", "memory_format")
+_UNFLATTEN = ("input", "split_dim", "sizes")
+
 LAYOUT = (
     Operation(
         kind=Kind.CONCATENATION,
         functions=dict.fromkeys(
             (torch.cat, torch.concat, torch.concatenate, _ATEN.cat.default), ("input", "dim")
         ),
+        options={"dim": 0},
+    ),
+    Operation(
+        kind=Kind.STACK,
+        functions=dict.fromkeys((torch.stack, _ATEN.stack.default), ("input", "dim")),
         options={"dim": 0},
     ),
     Operation(
@@ -94,6 +102,12 @@ LAYOUT = (
         options={"old_dim": None},
     ),
     Operation(
+        kind=Kind.RESHAPE,
+        functions=dict.fromkeys((torch.unflatten, _ATEN.unflatten.int), _UNFLATTEN),
+        methods={"unflatten": _UNFLATTEN},
+        options={"split_dim": None, "sizes": None},
+    ),
+    Operation(
         kind=Kind.RESIZE,
         modules=frozenset({nn.Upsample}),
         functions={
@@ -120,26 +134,10 @@ LAYOUT = (
         options={"padding": 0, "value": 0.0, "mode": "constant"},
     ),
     Operation(
-        kind=Kind.PIXEL_SHUFFLE,
-        modules=frozenset({nn.PixelShuffle}),
-        functions=dict.fromkeys(
-            (F.pixel_shuffle, _ATEN.pixel_shuffle.default), ("input", "upscale_factor")
-        ),
-        options={"upscale_factor": 1},
-    ),
-    Operation(
-        kind=Kind.FLIP,
-        functions=dict.fromkeys((torch.flip, _ATEN.flip.default), ("input", "dims")),
-        methods={"flip": ("input", "*dims")},
-        options={"dims": None},
-    ),
-    Operation(
-        kind=Kind.CHANNEL_SHUFFLE,
-        modules=frozenset({nn.ChannelShuffle}),
-        functions=dict.fromkeys(
-            (F.channel_shuffle, _ATEN.channel_shuffle.default), ("input", "groups")
-        ),
-        options={"groups": 1},
+        kind=Kind.CAST,
+        functions={_ATEN.to.dtype: _CAST},
+        methods={"to": _CAST, **dict.fromkeys(("float", "double", "half", "bfloat16"), ("input",))},
+        options={"dtype": None, "non_blocking": False, "copy": False, "memory_format": None},
     ),
     Operation(
         kind=Kind.COPY,
