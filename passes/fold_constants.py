@@ -103,10 +103,8 @@ class FoldConstants:
                 before = torch.get_rng_state()
                 value, elements = _value_of(program, node)
                 is_random = not torch.equal(before, torch.get_rng_state())
-        except _NotConstantError:
-            return None
         except Exception:
-            return None  # the forward will say so itself
+            return None  # it is not constant, or the forward will say so itself
         is_plain = isinstance(value, torch.Tensor) and value.layout is torch.strided
         if is_random or not is_plain:
             return None
