@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bnfuse.affine import round_once
 from bnfuse.graph import add_guard, assume_rank
 from bnfuse.moves import Origin, Plan, find_plan, origin_of
+from bnfuse.moves.strides import is_laid_out_alike, is_viewed
 from bnfuse.ops import write_weights
 from bnfuse.ops.geometry import add_map
 from bnfuse.passes.base import Applied, Declined
@@ -135,10 +136,22 @@ class FoldAffine:
             extra += 0 if into[-1] == edit.call.name else weight.nbytes
             if edit.border is not None:
                 add_map(program, edit.call, edit.border)
-        program.written_values.join(node, match.origin.value)
-        program.replace(node, match.origin.value)
+        source = _laid_out(program, match.origin)
+        program.written_values.join(node, source)
+        program.replace(node, source)
         program.erase(node)
-        return Applied(match.name, node.name, ", ".join(into) or None, extra)
+        return Applied(match.name, node.name, ", ".join(into), extra)
+
+
+def _laid_out(program: Program, origin: Origin) -> fx.Node:
+    """Return what is read in the place of an affine: its input, dense where a view needs it."""
+    node, value = origin.call.node, origin.value
+    if is_laid_out_alike(program, origin.call, value) or not is_viewed(program, node):
+        return value
+    with program.graph.inserting_before(node):
+        dense = program.graph.call_method("contiguous", (value,))
+    program.written_values.join(value, dense)
+    return dense
 
 
 def _rounded(edit: Edit) -> tuple[Tensor, Tensor | None] | None:
