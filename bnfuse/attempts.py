@@ -22,7 +22,7 @@ from bnfuse.report.inventory import Inventory, summed
 from bnfuse.report.reasons import decline
 from bnfuse.report.report import Row, attach, report
 from bnfuse.rewriting import TreeRewriter
-from bnfuse.validation import verify
+from bnfuse.validation import OutputError, Verification, verify
 from bnfuse.validation.inputs import cast_floating, map_tensors
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bnfuse.report import Report
-    from bnfuse.validation import Verification
     from bnfuse.validation.inputs import Arguments
 
 MOST_ATTEMPTS = 16
@@ -196,7 +195,14 @@ def _verified(request: Request, attempt: Attempt) -> Verification:
     """
     args, kwargs = request.example or ((), {})
     place = _place_of_example(attempt.module)
-    return verify(request.model, attempt.module, args, kwargs, device=place)
+    try:
+        return verify(request.model, attempt.module, args, kwargs, device=place)
+    except RequestError:
+        raise
+    except Exception as error:  # the unfused model ran on the example, or it were that error
+        found = f"{type(error).__name__}: {error}"
+        output = OutputError("outputs", 0.0, 0.0, 0.0, 0.0, complaint=f"it raises {found}")
+        return Verification(type(attempt.module).__name__, "unfused model", "cpu", 1, (output,))
 
 
 def _culprit(request: Request, known: Known, made: Sequence[RewriteKey]) -> RewriteKey | None:

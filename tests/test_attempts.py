@@ -189,3 +189,36 @@ def test_with_checks_the_example_stays_as_it_is_and_so_does_the_model() -> None:
     assert torch.equal(x, X)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(a is b and a.requires_grad for a, b in zip(tensors, model.parameters(), strict=True))
+
+
+def test_what_raises_on_the_example_comes_back_unfused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise RuntimeError("it is a test")
+
+    monkeypatch.setattr("bnfuse.attempts.verify", failing)
+    model, x = sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), noise(2, 3, 5, 5)
+    fused = bnfuse.optimize(model, (x,))
+    (row,) = bnfuse.report(fused).kept
+    assert row.reason == "check-failed"
+    assert "it raises RuntimeError: it is a test" in row.why
+    assert torch.equal(fused(x), model(x))
+
+
+class CalledTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(torch.relu(self.conv(x))))
+
+
+def test_a_layer_that_another_call_reads_may_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The region of the rewrite alone would not show it."""
+    model, x = ready(CalledTwice()), noise(2, 3, 5, 5)
+    monkeypatch.setattr("bnfuse.graph.program.Program._only_reader", lambda *_: True)
+    fused = bnfuse.optimize(model)
+    assert [row.reason for row in bnfuse.report(fused).kept] == ["check-failed"]
+    assert torch.equal(fused(x), model(x))
+    wrong = bnfuse.optimize(model, validate=False)
+    assert relative_error(wrong(x), model(x)) > 0.1

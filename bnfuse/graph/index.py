@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from torch import fx
 
 
+OPS = ("call_module", "get_attr")
+
+
 class PathIndex:
     """An index over a graph, made when it is first asked.
 
@@ -15,11 +18,19 @@ class PathIndex:
 
     Args:
         graph: The graph.
+
+    Attributes:
+        placed: Paths that something new was put at.
     """
 
     def __init__(self, graph: fx.Graph) -> None:
         self._graph = graph
+        self.placed: set[str] = set()
         self._by_path: dict[tuple[str, str], list[fx.Node]] | None = None
+
+    def readers_of_placed(self) -> list[fx.Node]:
+        """Return what reads or calls anything new."""
+        return [node for path in self.placed for op in OPS for node in self.at(op, path)]
 
     def at(self, op: str, path: str) -> list[fx.Node]:
         """Return the nodes with an operation and a path.
@@ -30,7 +41,7 @@ class PathIndex:
         if self._by_path is None:
             self._by_path = {}
             for node in self._graph.nodes:
-                if node.op in ("call_module", "get_attr"):
+                if node.op in OPS:
                     self._by_path.setdefault((node.op, str(node.target)), []).append(node)
         nodes = self._by_path.setdefault((op, path), [])
         nodes[:] = [node for node in nodes if not node._erased and node.target == path]

@@ -44,6 +44,7 @@ class Program:
             layer before them writes its channels on.
         written: Paths of tensors that the forward, as it was captured, may write.
         replaced: What is read in the place of a value, for values that were replaced.
+        index: Which nodes read what.
     """
 
     def __init__(
@@ -62,23 +63,23 @@ class Program:
         self._shapes: Shapes | None = None
         self._batched_shapes: Shapes | None = None
         self._written_values: WrittenValues | None = None
-        self._index = PathIndex(self.graph)
+        self.index = PathIndex(self.graph)
 
     @property
     def shapes(self) -> Shapes:
         """What is proven about the shapes of the values that were there at the last refresh."""
-        if self._shapes is None:
-            from bnfuse.ops.shapes import Shapes  # it reads the graph through this class
+        from bnfuse.ops.shapes import Shapes  # it reads the graph through this class
 
+        if self._shapes is None:
             self._shapes = Shapes(self)
         return self._shapes
 
     @property
     def batched_shapes(self) -> Shapes:
         """What follows as well where all convolutions are given batches, which is not proven."""
-        if self._batched_shapes is None:
-            from bnfuse.ops.shapes import Shapes  # likewise
+        from bnfuse.ops.shapes import Shapes  # likewise
 
+        if self._batched_shapes is None:
             self._batched_shapes = Shapes(self, batched=True)
         return self._batched_shapes
 
@@ -120,7 +121,7 @@ class Program:
         if not self._only_reader(node):
             path = self._fresh_path(path)
             node.target = path
-            self._index.at("call_module", path).append(node)
+            self.index.at("call_module", path).append(node)
         self._place(path, mine)
         return mine
 
@@ -134,7 +135,7 @@ class Program:
             tensor: The values.
         """
         path = old or f"{node.name}.{name}"
-        readers = self._index.at("get_attr", path)
+        readers = self.index.at("get_attr", path)
         read_elsewhere = any(set(reader.users) - {node} for reader in readers)
         if read_elsewhere or self._inside_called_module(path):
             path = self._fresh_path(path)
@@ -156,10 +157,9 @@ class Program:
         return self._read(path, node)
 
     def _read(self, path: str, before: fx.Node) -> fx.Node:
-        """Put in a node that reads the tensor at ``path``, and return it."""
+        """Put in a node that reads a tensor, and return it."""
         with self.graph.inserting_before(before):
-            reader = self.graph.get_attr(path)
-        self._index.at("get_attr", path).append(reader)
+            self.index.at("get_attr", path).append(reader := self.graph.get_attr(path))
         return reader
 
     def place_module(self, path: str, module: nn.Module) -> str:
@@ -200,11 +200,11 @@ class Program:
         """Whether ``node`` is all that reads the module it calls or anything inside it."""
         path = str(node.target)
         module = self.module(path)
-        if len(self._index.at("call_module", path)) > 1:
+        if len(self.index.at("call_module", path)) > 1:
             return False
         inside = [name for name, _ in module.named_parameters(remove_duplicate=False)]
         inside += [name for name, _ in module.named_buffers(remove_duplicate=False)]
-        if any(self._index.at("get_attr", f"{path}.{name}") for name in inside):
+        if any(self.index.at("get_attr", f"{path}.{name}") for name in inside):
             return False
         return not self._inside_called_module(path)
 
@@ -212,7 +212,7 @@ class Program:
         """Whether a module above ``path`` is itself called, and so may read what is there."""
         parts = path.split(".")
         above = (".".join(parts[:count]) for count in range(1, len(parts)))
-        return any(self._index.at("call_module", name) for name in above)
+        return any(self.index.at("call_module", name) for name in above)
 
     def _fresh_path(self, path: str) -> str:
         """Return ``path`` with the first free suffix: ``head.conv_2``, ``head.conv_3``, ..."""
@@ -225,12 +225,13 @@ class Program:
 
     def _place(self, path: str, value: nn.Module | nn.Parameter) -> None:
         """Put a module or a parameter at ``path``, in place of what stands there."""
+        self.index.placed.add(path)
         prefix, _, name = path.rpartition(".")
         parent = self._ensure_parent(prefix)
         if isinstance(value, nn.Module):
             parent.add_module(name, value)
-            return
-        replace_tensor(parent, name, value)
+        else:
+            replace_tensor(parent, name, value)
 
     def _ensure_parent(self, prefix: str) -> nn.Module:
         """Return the module at ``prefix``, making empty modules on the way."""

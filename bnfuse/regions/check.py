@@ -121,6 +121,7 @@ class PartChecks:
         start = time.perf_counter()
         region = region_of(match.nodes)
         program.replaced.clear()
+        program.index.placed.clear()
         found = None
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             evaluator = Evaluator(program, is_exact=is_exact)
@@ -196,6 +197,10 @@ def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
     now = successor(program, before.region)
     if now is None:
         return None, "it reads values that it did not read before"
+    inside = set(now.nodes)
+    for node in program.index.readers_of_placed():
+        if node not in inside and node.users:
+            return None, f"it changes what {node.name} computes as well"
     evaluator = Evaluator(program, is_exact=before.is_exact)
     try:
         values = evaluator.run(now.nodes, cloned(before.inputs))
