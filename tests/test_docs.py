@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bnfuse.moves import search
-from bnfuse.ops import Kind
+from bnfuse.moves import rules
 from bnfuse.passes import PIPELINE
 from bnfuse.report import REASONS
 
@@ -31,9 +30,7 @@ def failures(text: str, name: str) -> int:
 
 def missing_kinds(text: str) -> set[str]:
     """Return the operations that absorb an affine or let it pass and that a text does not name."""
-    passed = {*search._ARITHMETIC, *search._LAYOUT, *search._SAME, Kind.BATCH_NORM}
-    known = passed | {kind for kind in Kind if kind.is_linear}
-    return {kind.name for kind in known if f"`{kind.name}`" not in text}
+    return {kind.name for kind in rules.RULES if f"`{kind.name}`" not in text}
 
 
 def reason_codes(text: str) -> set[str]:

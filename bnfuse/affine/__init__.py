@@ -11,7 +11,17 @@ from bnfuse.affine.absorb import (
     border_kernel_transposed,
     scale_transposed_inputs,
 )
-from bnfuse.affine.layout import embedded, joined, permuted, pieces, regroup, selected, unpermuted
+from bnfuse.affine.layout import (
+    embedded,
+    joined,
+    permuted,
+    picked_at,
+    pieces,
+    put_back,
+    regroup,
+    selected,
+    unpermuted,
+)
 from bnfuse.affine.rounding import as_float64, as_parameter, forget, round_all, round_once
 from bnfuse.affine.values import Affine
 
@@ -28,7 +38,9 @@ __all__ = [
     "forget",
     "joined",
     "permuted",
+    "picked_at",
     "pieces",
+    "put_back",
     "regroup",
     "round_all",
     "round_once",

@@ -119,3 +119,19 @@ def selected(affine: Affine, axis: int, index: int) -> Affine:
     """Return the affine of ``x.select(axis, index)``."""
     place = 0 if affine.is_constant_on(axis) else index
     return affine.map(lambda c: c.select(axis, place))
+
+
+def picked_at(affine: Affine, axis: int, places: Tensor) -> Affine:
+    """Return the affine of ``x.index_select(axis, places)``; it must not be constant there."""
+    return affine.map(lambda c: c.index_select(axis, places.to(c.device)))
+
+
+def put_back(affine: Affine, axis: int, places: Tensor, size: int) -> Affine | None:
+    """Return the affine of ``x`` from that of ``x.index_select(axis, places)``.
+
+    Where nothing is picked it is ``s = 1, t = 0``. None where one element has several coefficients.
+    """
+    before = embedded(affine, axis, places, size)
+    again = picked_at(before, axis, places)
+    pairs = ((again.scale, affine.scale), (again.shift, affine.shift))
+    return before if all(torch.equal(one, other) for one, other in pairs) else None

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
 from bnfuse.affine import Affine, permuted, regroup, unpermuted
+from bnfuse.moves.copies import expanded, repeated, unexpanded, unrepeated
+from bnfuse.moves.picking import PICKING, picked, unpicked
 from bnfuse.moves.pieces import (
     down_through_concatenation,
     down_through_split,
+    down_through_stack,
     sliced,
     up_through_concatenation,
     up_through_item,
+    up_through_stack,
+)
+from bnfuse.moves.pixels import (
+    may_pad,
+    pixel_shuffle,
+    pixel_unshuffle,
+    undo_pixel_shuffle,
+    undo_pixel_unshuffle,
+    undo_unfold,
+    unfold,
 )
 from bnfuse.moves.step import Moved
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.regroup import groups_of
-from bnfuse.ops.shape_rules import axes_of, permutation_of
+from bnfuse.ops.shape_rules import permutation_of
 from bnfuse.ops.shapes import reshape_target
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bnfuse.moves.step import Traveller
     from bnfuse.ops import Call
     from bnfuse.report import Decline
+
+    Change = Callable[[Traveller, Call, Affine], Affine | None]
 
 
 def up_through_layout(
@@ -33,21 +51,18 @@ def up_through_layout(
 ) -> tuple[Moved, ...] | Decline:
     """Move an affine after a layout operation before it."""
     blocked = traveller.decline("no-linear-producer", f"{call.kind.value} in {call.name}")
-    if affine.rank == 1:
+    if affine.rank == 1 or _is_view_as_dtype(call):
         return blocked  # the last axis may be another before
-    if _is_view_as_dtype(call):
-        return blocked
-    if affine.rank == 0 and call.kind is not Kind.ITEM:
+    if call.kind is not Kind.ITEM and _is_the_same_on_all(call, affine):
         onward = [operand for operand in call.operands if isinstance(operand, fx.Node)]
         if len(set(onward)) < len(onward):
             return blocked
         return (Moved(tuple((operand, affine) for operand in onward)),)
-    if call.kind is Kind.CONCATENATION:
-        moved = up_through_concatenation(traveller, call, affine)
-    elif call.kind is Kind.ITEM:
-        moved = up_through_item(traveller, call, affine)
+    moved: tuple[tuple[fx.Node, Affine], ...] | None
+    if call.kind in _TO_ARMS:
+        moved = _TO_ARMS[call.kind](traveller, call, affine)
     else:
-        before = _undone(traveller, call, affine)
+        before = _CHANGES[call.kind][0](traveller, call, affine)
         moved = None if before is None else ((call.input, before),)
     if moved is None:
         return blocked
@@ -62,17 +77,23 @@ def down_through_layout(
     blocked = traveller.decline("no-linear-reader", f"{call.kind.value} in {call.name}")
     if affine.rank == 1 or _is_view_as_dtype(call):
         return blocked
-    if call.kind is Kind.CONCATENATION:
-        after = down_through_concatenation(traveller, call, value, affine)
-    elif call.kind is Kind.SPLIT:
+    if call.kind is Kind.SPLIT:
         return down_through_split(traveller, call, affine) or blocked
-    elif affine.rank == 0:
+    if call.kind in _FROM_ARM:
+        after = _FROM_ARM[call.kind](traveller, call, value, affine)
+    elif _is_the_same_on_all(call, affine):
         after = affine
     elif call.kind is Kind.ITEM:
         after = sliced(call, affine)
     else:
-        after = _done(traveller, call, affine)
+        after = _CHANGES[call.kind][1](traveller, call, affine)
     return blocked if after is None else (Moved(((call.node, after),)),)
+
+
+def _is_the_same_on_all(call: Call, affine: Affine) -> bool:
+    """Whether there is one coefficient for all elements, of which none is made up."""
+    makes_zeros = call.kind is Kind.UNFOLD and may_pad(call)
+    return affine.rank == 0 and not (makes_zeros and affine.has_shift)
 
 
 def _is_view_as_dtype(call: Call) -> bool:
@@ -82,34 +103,14 @@ def _is_view_as_dtype(call: Call) -> bool:
     return any(isinstance(part, torch.dtype) for part in parts)
 
 
-def _done(traveller: Traveller, call: Call, affine: Affine) -> Affine | None:
-    """Return what the affine of the input is on the result."""
-    if call.kind is Kind.PERMUTATION:
-        order = permutation_of(call, affine.rank)
-        return None if order is None else permuted(affine, order)
-    if call.kind is Kind.RESHAPE:
-        return _regrouped(traveller, call, affine, is_up=False)
-    if call.kind is Kind.MEAN:
-        return _without_axes(call, affine)
-    if call.kind is Kind.PIXEL_SHUFFLE:
-        return _shuffled(call, affine)
-    return _flipped(call, affine) if call.kind is Kind.FLIP else _channels_mixed(call, affine)
+def _unpermuted(_: Traveller, call: Call, affine: Affine) -> Affine | None:
+    order = permutation_of(call, affine.rank)
+    return None if order is None else unpermuted(affine, order)
 
 
-def _undone(traveller: Traveller, call: Call, affine: Affine) -> Affine | None:
-    """Return what the affine of the result is on the input."""
-    if call.kind is Kind.PERMUTATION:
-        order = permutation_of(call, affine.rank)
-        return None if order is None else unpermuted(affine, order)
-    if call.kind is Kind.RESHAPE:
-        return _regrouped(traveller, call, affine, is_up=True)
-    if call.kind is Kind.MEAN:
-        return _with_axes(call, affine)
-    if call.kind is Kind.PIXEL_SHUFFLE:
-        return _unshuffled(call, affine)
-    if call.kind is Kind.FLIP:
-        return _flipped(call, affine)
-    return _channels_mixed(call, affine, is_up=True)
+def _permuted(_: Traveller, call: Call, affine: Affine) -> Affine | None:
+    order = permutation_of(call, affine.rank)
+    return None if order is None else permuted(affine, order)
 
 
 def _regrouped(traveller: Traveller, call: Call, affine: Affine, *, is_up: bool) -> Affine | None:
@@ -155,82 +156,23 @@ def _given_for_flatten(call: Call, affine: Affine, *, is_up: bool) -> tuple[Any,
     return tuple(object() for _ in range(rank))
 
 
-def _flipped(call: Call, affine: Affine) -> Affine | None:
-    """A flip is its own inverse."""
-    dims = call.options["dims"]
-    is_plain = isinstance(dims, list | tuple) and all(isinstance(dim, int) for dim in dims)
-    return affine.map(lambda c: c.flip(*dims)) if is_plain else None
-
-
-def _channels_mixed(call: Call, affine: Affine, *, is_up: bool = False) -> Affine | None:
-    """``channel_shuffle`` reads ``(groups, c / groups)`` by columns; up, the other way round."""
-    groups = call.options["groups"]
-    if affine.rank < 3 or not isinstance(groups, int):
-        return None
-    if affine.is_constant_on(1):
-        return affine
-    channels = affine.scale.shape[1]
-    rows = channels // groups if is_up else groups
-    order = torch.arange(channels).view(rows, -1).t().flatten()
-    return affine.map(lambda c: c.index_select(1, order.to(c.device)))
-
-
-def _without_axes(call: Call, affine: Affine) -> Affine | None:
-    """A mean keeps what is constant along its axes, which go."""
-    axes = _mean_axes(call, affine.rank)
-    if axes is None or not all(affine.is_constant_on(axis) for axis in axes):
-        return None
-    if call.options["keepdim"]:
-        return affine
-    kept = [size for axis, size in enumerate(affine.scale.shape) if axis not in axes]
-    return affine.map(lambda c: c.reshape(kept))
-
-
-def _with_axes(call: Call, affine: Affine) -> Affine | None:
-    """The axes that a mean took away come back, with one coefficient for all along them."""
-    dims = call.options["dim"]
-    count = len(dims) if isinstance(dims, list | tuple) else 1
-    rank = affine.rank if call.options["keepdim"] else affine.rank + count
-    axes = _mean_axes(call, rank)
-    if axes is None:
-        return None
-    if call.options["keepdim"]:
-        return affine if all(affine.is_constant_on(axis) for axis in axes) else None
-    sizes = iter(affine.scale.shape)
-    shape = [1 if axis in axes else next(sizes) for axis in range(rank)]
-    return affine.map(lambda c: c.reshape(shape))
-
-
-def _mean_axes(call: Call, rank: int) -> tuple[int, ...] | None:
-    return None if call.options["dtype"] is not None else axes_of(call.options["dim"], rank)
-
-
-def _shuffled(call: Call, affine: Affine) -> Affine | None:
-    """``pixel_shuffle`` spreads blocks of ``r²`` channels; each block needs one coefficient."""
-    factor = call.options["upscale_factor"]
-    if affine.rank < 3 or not isinstance(factor, int):
-        return None
-    axis = affine.rank - 3
-    if affine.is_constant_on(axis):
-        return affine
-    before, after = affine.scale.shape[:axis], affine.scale.shape[axis + 1 :]
-    blocks = affine.map(lambda c: c.reshape(*before, -1, factor**2, *after))
-    first = blocks.map(lambda c: c.select(axis + 1, 0))
-    same = all(
-        torch.equal(whole, one.unsqueeze(axis + 1).expand_as(whole))
-        for whole, one in ((blocks.scale, first.scale), (blocks.shift, first.shift))
-    )
-    return first if same else None
-
-
-def _unshuffled(call: Call, affine: Affine) -> Affine | None:
-    """Each channel after ``pixel_shuffle`` was a block of ``r²`` channels before."""
-    factor = call.options["upscale_factor"]
-    if affine.rank < 3 or not isinstance(factor, int):
-        return None
-    axis = affine.rank - 3
-    if not all(affine.is_constant_on(last) for last in (axis + 1, axis + 2)):
-        return None
-    if affine.is_constant_on(axis):
-        return affine
-    return affine.map(lambda c: c.repeat_interleave(factor**2, dim=axis))
+_TO_ARMS = {
+    Kind.CONCATENATION: up_through_concatenation,
+    Kind.STACK: up_through_stack,
+    Kind.ITEM: up_through_item,
+}
+_FROM_ARM = {
+    Kind.CONCATENATION: down_through_concatenation,
+    Kind.STACK: down_through_stack,
+}
+_CHANGES: dict[Kind, tuple[Change, Change]] = {
+    Kind.PERMUTATION: (_unpermuted, _permuted),
+    Kind.RESHAPE: (partial(_regrouped, is_up=True), partial(_regrouped, is_up=False)),
+    Kind.PIXEL_SHUFFLE: (undo_pixel_shuffle, pixel_shuffle),
+    Kind.PIXEL_UNSHUFFLE: (undo_pixel_unshuffle, pixel_unshuffle),
+    Kind.UNFOLD: (undo_unfold, unfold),
+    Kind.EXPAND: (unexpanded, expanded),
+    Kind.REPEAT: (unrepeated, repeated),
+    **dict.fromkeys(PICKING, (unpicked, picked)),
+}
+"""What becomes of coefficients on the way up and on the way down."""

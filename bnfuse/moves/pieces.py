@@ -54,6 +54,29 @@ def down_through_concatenation(
     return joined([affine if arm is value else none for arm in arms], axis, sizes)
 
 
+def up_through_stack(
+    _: Traveller, call: Call, affine: Affine
+) -> tuple[tuple[fx.Node, Affine], ...] | None:
+    """Each arm takes what stands at its place of the new axis."""
+    arms = [operand for operand in call.operands if isinstance(operand, fx.Node)]
+    axis = axis_of(call.options["dim"], affine.rank)
+    if len(set(arms)) < len(call.operands) or axis is None:
+        return None
+    if affine.scale.shape[axis] not in (1, len(arms)):
+        return None  # the result is broadcast to more
+    return tuple((arm, selected(affine, axis, place)) for place, arm in enumerate(arms))
+
+
+def down_through_stack(_: Traveller, call: Call, value: fx.Node, affine: Affine) -> Affine | None:
+    """The other arms take ``s = 1, t = 0``."""
+    axis = axis_of(call.options["dim"], affine.rank + 1)
+    if call.operands.count(value) != 1 or axis is None or affine.rank == 0:
+        return None
+    own, none = (one.map(lambda c: c.unsqueeze(axis)) for one in (affine, _none_like(affine)))
+    arms = [own if arm is value else none for arm in call.operands]
+    return joined(arms, axis, [1] * len(arms))
+
+
 def _none_like(affine: Affine) -> Affine:
     """Return ``s = 1, t = 0`` for a value with as many axes."""
     return Affine.of(affine.scale.new_ones([1] * affine.rank), 0.0)

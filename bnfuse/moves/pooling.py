@@ -14,12 +14,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnfuse.moves.step import Moved
 from bnfuse.ops.shape_rules import spatial_axes
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from bnfuse.affine import Affine
+    from bnfuse.moves.step import Traveller
     from bnfuse.ops import Call
+
+
+def up_unchanged(_: Traveller, call: Call, affine: Affine) -> tuple[Moved, ...]:
+    """Put an affine before an operation as it is, where that is the same."""
+    if not passes(call, affine):
+        return ()
+    ranks = ((call.input, affine.rank),) if affine.is_placed else ()
+    return (Moved(((call.input, affine),), ranks=ranks),)
+
+
+def down_unchanged(_: Traveller, call: Call, __: fx.Node, affine: Affine) -> tuple[Moved, ...]:
+    """Put an affine behind an operation as it is, where that is the same."""
+    return (Moved(((call.node, affine),)),) if passes(call, affine) else ()
 
 
 def passes(call: Call, affine: Affine) -> bool:

@@ -1,9 +1,9 @@
 """Find where an affine can go: up into what makes its input, or down into all that read it.
 
-The search walks operation by operation. At each one a rule says how the affine looks on the other
-side (``bnfuse.moves.weights``, ``arithmetic``, ``pooling``, ``layout``), or that it is absorbed
-there, or that it cannot go on. A search ends well where every branch of the walk ends in an
-operation that absorbs; nothing is changed before that.
+The search walks operation by operation. At each one a rule of ``bnfuse.moves.rules`` says how the
+affine looks on the other side, or that it is absorbed there, or that it cannot go on. A search ends
+well where every branch of the walk ends in an operation that absorbs; nothing is changed before
+that.
 
 - Up, a value may be passed only if nothing else reads it: another reader would see it changed.
 - Down, all readers of the affine's result have to take it, since it is gone afterwards, and none
@@ -21,21 +21,15 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from bnfuse.graph.readers import value_readers, writes_in_place
-from bnfuse.moves.arithmetic import down_through_arithmetic, up_through_arithmetic
-from bnfuse.moves.layout import down_through_layout, up_through_layout
-from bnfuse.moves.pooling import passes
+from bnfuse.moves.rules import RULES
 from bnfuse.moves.step import Edit, Moved
-from bnfuse.moves.weights import (
-    down_into_linear,
-    down_into_norm,
-    up_into_linear,
-    up_into_norm,
-)
 from bnfuse.ops.calls import layer_name, read_call
 from bnfuse.ops.table import Kind
 from bnfuse.report.reasons import Decline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from torch import fx
 
     from bnfuse.affine import Affine
@@ -44,16 +38,6 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 64
 """How many operations one search looks at before it gives up."""
-
-_ARITHMETIC = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE, Kind.NEGATE)
-_LAYOUT = (
-    Kind.CONCATENATION, Kind.SPLIT, Kind.ITEM, Kind.PERMUTATION, Kind.RESHAPE, Kind.MEAN,
-    Kind.PIXEL_SHUFFLE, Kind.CHANNEL_SHUFFLE, Kind.FLIP,
-)  # fmt: skip
-_SAME = (
-    Kind.COPY, Kind.RECTIFIER, Kind.AVERAGE_POOL, Kind.ADAPTIVE_AVERAGE, Kind.MAX_POOL,
-    Kind.RESIZE, Kind.PADDING,
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -78,8 +62,8 @@ class Plan:
 
     def reset(self, counts: tuple[int, int, int]) -> None:
         """Go back to where the plan was."""
-        for steps, count in zip((self.edits, self.ranks, self.passed), counts, strict=True):
-            del steps[count:]  # type: ignore[attr-defined]  # three lists
+        edits, ranks, passed = counts
+        del self.edits[edits:], self.ranks[ranks:], self.passed[passed:]
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -114,7 +98,10 @@ class Search:
         if first := list(islice(others, 3)):
             facts = f"{call.name}, is also read by {', '.join(first)}"
             return self.traveller.decline("several-readers", facts)
-        ways = self._ways_up(call, affine)
+        rule = RULES.get(call.kind)
+        ways = rule.up(self.traveller, call, affine) if rule else ()
+        if not ways:
+            return self._no_rule(value, call, "no-linear-producer")
         if isinstance(ways, Decline):
             return ways
         is_piece = call.kind is Kind.ITEM and isinstance(call.options["index"], int)
@@ -140,7 +127,10 @@ class Search:
             return self._no_rule(reader, call, "no-linear-reader")
         if value not in call.operands:
             return self.traveller.decline("no-linear-reader", f"an argument of {call.name}")
-        ways = self._ways_down(call, value, affine)
+        rule = RULES.get(call.kind)
+        ways = rule.down(self.traveller, call, value, affine) if rule else ()
+        if not ways:
+            return self._no_rule(reader, call, "no-linear-reader")
         if isinstance(ways, Decline):
             return ways
 
@@ -149,7 +139,9 @@ class Search:
 
         return self._try(call, ways, go)
 
-    def _try(self, call: Call, ways: tuple[Moved, ...], go: object) -> Decline | None:
+    def _try(
+        self, call: Call, ways: tuple[Moved, ...], go: Callable[[Moved], Decline | None]
+    ) -> Decline | None:
         """Take the first way that leads to an end."""
         obstacle: Decline | None = None
         for moved in ways:
@@ -162,7 +154,7 @@ class Search:
                 return self.traveller.decline("no-linear-producer", f"{call.name} in two ways")
             before = self.plan.counts
             self.plan.add(moved, call)
-            found = go(moved)  # type: ignore[operator]  # one of the two functions above
+            found = go(moved)
             if found is None:
                 return None
             obstacle = obstacle or found
@@ -170,36 +162,9 @@ class Search:
         return obstacle
 
     @staticmethod
-    def _first(outcomes: object) -> Decline | None:
+    def _first(outcomes: Iterable[Decline | None]) -> Decline | None:
         """Return the first obstacle, without looking further."""
-        return next((o for o in outcomes if o is not None), None)  # type: ignore[attr-defined]
-
-    def _ways_up(self, call: Call, affine: Affine) -> tuple[Moved, ...] | Decline:
-        if call.kind.is_linear:
-            return up_into_linear(self.traveller, call, affine)
-        if call.kind is Kind.BATCH_NORM:
-            return up_into_norm(self.traveller, call, affine)
-        if call.kind in _ARITHMETIC:
-            return up_through_arithmetic(self.traveller, call, affine)
-        if call.kind in _LAYOUT:
-            return up_through_layout(self.traveller, call, affine)
-        if call.kind in _SAME and passes(call, affine):
-            ranks = ((call.input, affine.rank),) if affine.is_placed else ()
-            return (Moved(((call.input, affine),), ranks=ranks),)
-        return self._no_rule(call.node, call, "no-linear-producer")
-
-    def _ways_down(self, call: Call, value: fx.Node, affine: Affine) -> tuple[Moved, ...] | Decline:
-        if call.kind.is_linear:
-            return down_into_linear(self.traveller, call, value, affine)
-        if call.kind is Kind.BATCH_NORM:
-            return down_into_norm(self.traveller, call, value, affine)
-        if call.kind in _ARITHMETIC:
-            return down_through_arithmetic(self.traveller, call, value, affine)
-        if call.kind in _LAYOUT:
-            return down_through_layout(self.traveller, call, value, affine)
-        if call.kind in _SAME and passes(call, affine):
-            return (Moved(((call.node, affine),)),)
-        return self._no_rule(call.node, call, "no-linear-reader")
+        return next((outcome for outcome in outcomes if outcome is not None), None)
 
     def _no_rule(self, node: fx.Node, call: Call | None, code: str) -> Decline:
         if call is not None and call.hooked:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from bnfuse.report import decline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, dtype, fx
 
     from bnfuse.affine import Affine
@@ -73,3 +75,19 @@ class Traveller:
     def decline(self, code: str, facts: str = "") -> Decline:
         """Return why the affine cannot go on."""
         return decline(code, self.name, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How an affine goes past one kind of operation, or into it.
+
+    A way holds all that has to be done; several are tried in order. Without any the operation lets
+    nothing through, and there is nothing more to say about it.
+
+    Attributes:
+        up: From behind the operation to before it.
+        down: From before it to behind it, given the operand that the affine is on as well.
+    """
+
+    up: Callable[[Traveller, Call, Affine], tuple[Moved, ...] | Decline]
+    down: Callable[[Traveller, Call, fx.Node, Affine], tuple[Moved, ...] | Decline]

@@ -12,13 +12,15 @@ from bnfuse.graph.program import Constant
 from bnfuse.ops.plain import MISSING, behaves_as
 from bnfuse.ops.table import WEIGHTED, Kind, Operation
 from bnfuse.ops.table_layout import LAYOUT
+from bnfuse.ops.table_picking import PICKING
 from bnfuse.ops.table_values import VALUE_OPERATIONS
 
 if TYPE_CHECKING:
     from bnfuse.graph.program import Program
 
-OPERATIONS = (*WEIGHTED, *VALUE_OPERATIONS, *LAYOUT)
+OPERATIONS = (*WEIGHTED, *VALUE_OPERATIONS, *LAYOUT, *PICKING)
 """Every operation the passes know, in no particular order."""
+_OF_LISTS = (Kind.CONCATENATION, Kind.STACK)
 _BY_MODULE = {module: row for row in OPERATIONS for module in row.modules}
 _BY_FUNCTION = {function: row for row in OPERATIONS for function in row.functions}
 _BY_METHOD = {method: row for row in OPERATIONS for method in row.methods}
@@ -146,6 +148,8 @@ def _read_operator(
     if row.kind is not Kind.ACTIVATION and not is_told:
         return None
     operands = _operands(given, row)
+    if row.kind in _OF_LISTS and not isinstance(given.get(row.inputs[0]), list | tuple):
+        return None  # one value that is a list when the graph runs
     value = next((operand for operand in operands if isinstance(operand, fx.Node)), None)
     if value is None:
         return None
@@ -191,7 +195,25 @@ def _bind(names: tuple[str, ...], node: fx.Node) -> dict[str, Any]:
             bound[name[1:]] = tuple(rest[0] if is_one else rest)
         else:
             bound[name] = args[position]
-    return {**bound, **node.kwargs}
+    return {**bound, **{_canonical(name, names): value for name, value in node.kwargs.items()}}
+
+
+# Names that PyTorch takes as well, as NumPy has them, and where they stand in the tables.
+_ALSO: dict[str, tuple[str, ...]] = {
+    "tensors": ("input",), "self": ("input",), "x": ("input",), "keepdims": ("keepdim",),
+    "dim": ("new_dim", "old_dim"), "axis": ("dim", "new_dim", "old_dim"),
+    "split_size_or_sections": ("split_size",),
+}  # fmt: skip
+
+
+def _canonical(name: str, names: tuple[str, ...]) -> str:
+    """Return the name that an argument has in the tables.
+
+    >>> _canonical("axis", ("input", "dim"))
+    'dim'
+    """
+    others = () if name in names else _ALSO.get(name, ())
+    return next((other for other in others if other in names), name)
 
 
 def _constant(program: Program, value: Any) -> Constant | fx.Node | None:

@@ -8,17 +8,16 @@ an assertion of the model, tells all that are related to it, before it and after
 
 from __future__ import annotations
 
-import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import fx, nn
 
-from bnfuse.graph.guards import assume_rank, check_rank
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.readers import reshapes_in_place
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.plain import oddity
+from bnfuse.ops.rank_rules import asserted, change_by_mean, count_of
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class Ranks:
             fixed = None if is_hooked(module) else _FIXED_RANK.get(type(module))
             if fixed is not None and node.args and isinstance(node.args[0], fx.Node):
                 self._fix(node.args[0], fixed)
-        for value, rank in _asserted(node):
+        for value, rank in asserted(node):
             self._fix(value, rank)
 
     def _relate(self, call: Call) -> None:
@@ -134,7 +133,7 @@ class Ranks:
             rule(self, call)
             return
         self._link(call.node, call.input, 0)
-        if call.kind is Kind.PERMUTATION and (count := _count(call.options["dims"])) is not None:
+        if call.kind is Kind.PERMUTATION and (count := count_of(call.options["dims"])) is not None:
             self._fix(call.node, count)
 
     def _relate_arms(self, call: Call) -> None:
@@ -142,8 +141,28 @@ class Ranks:
             if isinstance(operand, fx.Node) and operand not in self._empty:
                 self._link(call.node, operand, 0)
 
+    def _relate_stacked(self, call: Call) -> None:
+        for operand in call.operands:
+            if isinstance(operand, fx.Node):
+                self._link(call.node, operand, 1)
+
+    def _relate_repeated(self, call: Call) -> None:
+        """``expand`` and ``repeat`` name every axis of the result."""
+        given = call.options["size" if call.kind is Kind.EXPAND else "repeats"]
+        if (count := count_of(given)) is not None:
+            self._fix(call.node, count)
+
+    def _relate_repetition(self, call: Call) -> None:
+        if call.options["dim"] is None:  # flattened
+            self._fix(call.node, 1)
+        else:
+            self._link(call.node, call.input, 0)
+
+    def _relate_unfolded(self, call: Call) -> None:
+        self._link(call.node, call.input, -1)
+
     def _relate_mean(self, call: Call) -> None:
-        if (change := _change_by_mean(call)) is not None:
+        if (change := change_by_mean(call)) is not None:
             self._link(call.node, call.input, change)
 
     def _relate_pieces(self, call: Call) -> None:
@@ -175,7 +194,7 @@ class Ranks:
     def _relate_reshape(self, call: Call) -> None:
         given = call.options
         if "shape" in given:
-            if (count := _count(given["shape"])) is not None:
+            if (count := count_of(given["shape"])) is not None:
                 self._fix(call.node, count)
         elif "like" in given:
             if isinstance(given["like"], fx.Node):
@@ -195,52 +214,17 @@ class Ranks:
             self._link(call.node, call.input, start - end)
 
 
-def _count(given: Any) -> int | None:
-    """Return how many axes are given, or None where that is not sure.
-
-    One computed value may be a whole shape, as in ``x.view(y.shape)``, and ``x.view(dtype)`` keeps
-    the shape.
-    """
-    if not isinstance(given, list | tuple) or not all(isinstance(g, int | fx.Node) for g in given):
-        return None
-    return None if len(given) == 1 and isinstance(given[0], fx.Node) else len(given)
-
-
-def _change_by_mean(call: Call) -> int | None:
-    """Return by how much a mean changes the rank, or None where that is not known."""
-    dims = call.options["dim"]
-    if call.options["keepdim"]:
-        return 0
-    if isinstance(dims, int):
-        return -1
-    return -len(dims) if isinstance(dims, list | tuple) and dims else None  # () means all
-
-
-def _asserted(node: fx.Node) -> list[tuple[fx.Node, int]]:
-    """Return ranks that the model asserts, or a guard checks, at this node."""
-    if node.target in (check_rank, assume_rank) and isinstance(node.args[0], fx.Node):
-        ranks: Any = node.args[1]
-        ranks = ranks if isinstance(ranks, tuple) else (ranks,)
-        return [(node.args[0], int(ranks[0]))] if len(ranks) == 1 else []
-    if node.target is not torch._assert or not isinstance(node.args[0], fx.Node):
-        return []
-    test = node.args[0]
-    if test.target is not operator.eq or not isinstance(test.args[0], fx.Node):
-        return []
-    asked, rank = test.args[0], test.args[1]
-    is_rank = (asked.target is getattr and asked.args[1:] == ("ndim",)) or (
-        asked.op == "call_method" and asked.target == "dim"
-    )
-    value = asked.args[0] if asked.args else None
-    return [(value, rank)] if is_rank and isinstance(value, fx.Node) and type(rank) is int else []
-
-
 _RULES = {
     **dict.fromkeys(_BINARY, Ranks._relate_binary),
     Kind.CONCATENATION: Ranks._relate_arms,
+    Kind.STACK: Ranks._relate_stacked,
+    **dict.fromkeys((Kind.EXPAND, Kind.REPEAT), Ranks._relate_repeated),
+    Kind.REPETITION: Ranks._relate_repetition,
+    Kind.UNFOLD: Ranks._relate_unfolded,
     Kind.SPLIT: Ranks._relate_pieces,
     Kind.ITEM: Ranks._relate_item,
     Kind.MEAN: Ranks._relate_mean,
+    Kind.SUM: Ranks._relate_mean,
     Kind.RESHAPE: Ranks._relate_reshape,
 }
 """How kinds of operations change the rank; all others keep it."""

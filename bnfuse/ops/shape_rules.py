@@ -185,6 +185,7 @@ SHAPE_RULES = {
     Kind.MAX_POOL: _pooled,
     Kind.RESIZE: _resized,
     Kind.MEAN: _mean,
+    Kind.SUM: _mean,
     Kind.PERMUTATION: _permuted,
 }
 """The shape of a result from that of the input, by kind of operation."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import fx
 
 from bnfuse.ops.calls import Call, read_call
+from bnfuse.ops.picks import PICKED_SHAPES
 from bnfuse.ops.plain import oddity
 from bnfuse.ops.ranks import Ranks
 from bnfuse.ops.regroup import regrouped
@@ -44,6 +45,7 @@ _SAME_SHAPE = frozenset(
         Kind.RECTIFIER,
         Kind.ACTIVATION,
         Kind.FLIP,
+        Kind.ROLL,
         Kind.CHANNEL_SHUFFLE,
     }
 )
@@ -115,7 +117,7 @@ class Shapes:
             return given
         if call.kind is Kind.RESHAPE:
             return self._reshaped(call, given)
-        rule = SHAPE_RULES.get(call.kind)
+        rule = SHAPE_RULES.get(call.kind) or PICKED_SHAPES.get(call.kind)
         return rule(call, given) if rule else None
 
     def _split(self, call: Call) -> None:
@@ -154,6 +156,16 @@ class Shapes:
         numbers = [size for size in sizes if isinstance(size, int)]
         whole = sum(numbers) if len(numbers) == len(sizes) else Unknown(call.node, axis)
         return (*first[:axis], whole, *first[axis + 1 :])
+
+    def _stack(self, call: Call) -> Shape | None:
+        shapes = [self.of(arm) if isinstance(arm, fx.Node) else None for arm in call.operands]
+        arms = [shape for shape in shapes if shape is not None]
+        axis = axis_of(call.options["dim"], len(arms[0]) + 1) if arms else None
+        if axis is None or len({len(arm) for arm in arms}) > 1:
+            return None
+        # All arms have one shape: what is a number in any of them is the size.
+        sizes = [next((s for s in n if isinstance(s, int)), n[0]) for n in zip(*arms, strict=True)]
+        return (*sizes[:axis], len(call.operands), *sizes[axis:])
 
     def _binary(self, call: Call) -> Shape | None:
         shapes = [
@@ -203,6 +215,7 @@ class Shapes:
 _OF_SEVERAL: dict[Kind, Callable[[Shapes, Call], Shape | None]] = {
     Kind.ITEM: Shapes._item,
     Kind.CONCATENATION: Shapes._concatenation,
+    Kind.STACK: Shapes._stack,
     Kind.SPLIT: Shapes._split,
     **dict.fromkeys(_BINARY, Shapes._binary),
 }

@@ -21,6 +21,11 @@ LAYOUT = (
         options={"dim": 0},
     ),
     Operation(
+        kind=Kind.STACK,
+        functions=dict.fromkeys((torch.stack, _ATEN.stack.default), ("input", "dim")),
+        options={"dim": 0},
+    ),
+    Operation(
         kind=Kind.SPLIT,
         functions={
             torch.chunk: ("input", "chunks", "dim"),
@@ -118,28 +123,6 @@ LAYOUT = (
         kind=Kind.PADDING,
         functions={F.pad: ("input", "padding", "mode", "value")},
         options={"padding": 0, "value": 0.0, "mode": "constant"},
-    ),
-    Operation(
-        kind=Kind.PIXEL_SHUFFLE,
-        modules=frozenset({nn.PixelShuffle}),
-        functions=dict.fromkeys(
-            (F.pixel_shuffle, _ATEN.pixel_shuffle.default), ("input", "upscale_factor")
-        ),
-        options={"upscale_factor": 1},
-    ),
-    Operation(
-        kind=Kind.FLIP,
-        functions=dict.fromkeys((torch.flip, _ATEN.flip.default), ("input", "dims")),
-        methods={"flip": ("input", "*dims")},
-        options={"dims": None},
-    ),
-    Operation(
-        kind=Kind.CHANNEL_SHUFFLE,
-        modules=frozenset({nn.ChannelShuffle}),
-        functions=dict.fromkeys(
-            (F.channel_shuffle, _ATEN.channel_shuffle.default), ("input", "groups")
-        ),
-        options={"groups": 1},
     ),
     Operation(
         kind=Kind.COPY,

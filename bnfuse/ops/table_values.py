@@ -144,6 +144,12 @@ POOLING = (
         options={"dim": None, "keepdim": False, "dtype": None},
     ),
     Operation(
+        kind=Kind.SUM,
+        functions=dict.fromkeys((torch.sum, _ATEN.sum.dim_IntList), ("input", "dim", "keepdim")),
+        methods={"sum": ("input", "dim", "keepdim")},
+        options={"dim": None, "keepdim": False, "dtype": None},
+    ),
+    Operation(
         kind=Kind.MAX_POOL,
         modules=frozenset({nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d}),
         functions={

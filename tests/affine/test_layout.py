@@ -8,7 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnfuse.affine import Affine, joined, permuted, pieces, regroup, selected, unpermuted
+from bnfuse.affine import (
+    Affine,
+    joined,
+    permuted,
+    picked_at,
+    pieces,
+    put_back,
+    regroup,
+    selected,
+    unpermuted,
+)
 from bnfuse.ops.regroup import groups_of
 from tests.support import noise
 
@@ -117,3 +127,13 @@ def test_one_of_an_axis() -> None:
     assert torch.equal(
         applied(selected(affine, 0, 1), x.select(0, 1)), applied(affine, x).select(0, 1)
     )
+
+
+def test_places_go_back_to_where_they_were_picked() -> None:
+    places = torch.tensor([2, 0, 2])
+    affine = Affine.of(torch.tensor([[5.0, 3.0, 5.0]]), 0.0)
+    before = put_back(affine, 1, places, 4)
+    assert before is not None
+    assert before.scale.tolist() == [[3.0, 1.0, 5.0, 1.0]]
+    assert torch.equal(picked_at(before, 1, places).scale, affine.scale)
+    assert put_back(Affine.of(torch.tensor([[5.0, 3.0, 4.0]]), 0.0), 1, places, 4) is None

@@ -27,7 +27,7 @@ class Model(nn.Module):
         super().__init__()
         self.run = run
         for name, layer in layers.items():
-            value = nn.Parameter(layer) if isinstance(layer, torch.Tensor) else layer
+            value = _held(layer) if isinstance(layer, torch.Tensor) else layer
             setattr(self, name, value)
 
     def forward(self, x: Tensor) -> Any:
@@ -36,6 +36,16 @@ class Model(nn.Module):
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
+
+
+def named(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function with names that its stubs do not know, such as ``axis``."""
+    return function(*args, **kwargs)
+
+
+def _held(tensor: Tensor) -> Tensor:
+    """Return a tensor as a model holds it: whole numbers take no part in training."""
+    return nn.Parameter(tensor) if tensor.is_floating_point() else nn.Buffer(tensor)
 
 
 def above(run: Callable[[Any, Tensor], Any]) -> Model:
@@ -105,6 +115,30 @@ def checked(model: Model, x: Tensor, bound: float = 1e-12) -> tuple[nn.Module, R
 def folded(model: Model, x: Tensor) -> int:
     """Return how many batch norms are folded, after comparing the outputs."""
     return len(checked(model, x)[1].folded)
+
+
+def settled(model: Model, x: Tensor) -> int:
+    """Return what ``folded`` does, after a second time that must find nothing more."""
+    fused, report = checked(model, x)
+    with torch.no_grad():
+        again = bnfuse.optimize(fused)
+        assert operations(again) == operations(fused)
+        assert relative_error(again(x.clone()), fused(x.clone())) == 0
+    return len(report.folded)
+
+
+def behind(run: Callable[[Any, Tensor], Any], channels: int, **layers: nn.Module | Tensor) -> Model:
+    """Return a model with an operation between a convolution ``a`` onto 4 channels and a norm."""
+    norm = nn.BatchNorm2d(channels)
+    return ready(
+        Model(lambda m, x: m.norm(run(m, m.a(x))), a=nn.Conv2d(3, 4, 1), norm=norm, **layers)
+    )
+
+
+def before(run: Callable[[Any, Tensor], Any], channels: int, **layers: nn.Module | Tensor) -> Model:
+    """Return a model with an operation between a norm on 4 channels and a convolution."""
+    norm, head = nn.BatchNorm2d(4), nn.Conv2d(channels, 5, 1)
+    return ready(Model(lambda m, x: m.head(run(m, m.norm(x))), norm=norm, head=head, **layers))
 
 
 def reasons(model: Model, x: Tensor) -> list[str | None]:

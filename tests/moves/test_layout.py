@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
-from tests.moves.support import Model, checked, folded, image
+from tests.moves.support import Model, checked, folded, image, named, settled
 from tests.support import noise, ready
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # The result has 6 channels for a batch norm of two dimensions.
 UP: dict[str, Run] = {
     "permute": lambda m, x: m.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+    "stack": lambda m, x: torch.stack([m.conv(x), m.conv(x * x)]).flatten(0, 1),
+    "cat-by-name": lambda m, x: named(torch.cat, tensors=[m.conv(x), m.conv(x * x)], axis=0),
+    "squeeze-by-name": lambda m, x: m.conv(x).unsqueeze(dim=1).squeeze(axis=1),
     "permute-negative": lambda m, x: m.linear(x.permute(0, -2, -1, 1)).permute(0, -1, 1, 2),
     "transpose": lambda m, x: m.linear(x.transpose(1, 3)).transpose(-1, 1),
     "torch-transpose": lambda m, x: torch.transpose(m.linear(torch.transpose(x, 1, 3)), 3, 1),
@@ -29,10 +32,6 @@ UP: dict[str, Run] = {
     "mean": lambda m, x: m.conv(x).mean((2, 3), keepdim=True),
     "mean-one-axis": lambda m, x: m.conv(x).mean(-1, keepdim=True),
     "mean-and-unsqueeze": lambda m, x: m.conv(x).mean(3).unsqueeze(-1),
-    "pixel-shuffle": lambda m, x: F.pixel_shuffle(m.wide(x), 2),
-    "channel-shuffle": lambda m, x: F.channel_shuffle(m.conv(x), 2),
-    "channel-shuffle-3": lambda m, x: F.channel_shuffle(m.conv(x), 3),
-    "flip": lambda m, x: m.conv(x).flip(1, -1),
     "contiguous": lambda m, x: m.conv(x).contiguous().clone(),
 }
 NOT_UP: dict[str, Run] = {
@@ -41,9 +40,7 @@ NOT_UP: dict[str, Run] = {
         m.linear(x.flatten(2).transpose(1, 2)).reshape(2, 36, 6).transpose(1, 2).view(2, 6, 6, 6)
     ),
     "mean-of-channels": lambda m, x: m.wide(x).mean((1,), keepdim=True).expand(-1, 6, -1, -1),
-    "sum": lambda m, x: m.conv(x).sum(3, keepdim=True),
     "merged-axes": lambda m, x: m.conv(x).reshape(1, 12, 6, 6)[:, :6],
-    "roll": lambda m, x: m.conv(x).roll(1, 1),
 }
 # The result has 5 channels, the value has 4.
 DOWN: dict[str, Run] = {
@@ -57,13 +54,11 @@ DOWN: dict[str, Run] = {
     "adaptive-pool-and-flatten": lambda m, y: m.linear(F.adaptive_avg_pool2d(y, 1).flatten(1)),
     "squeeze": lambda m, y: m.linear(F.adaptive_avg_pool2d(y, 1).squeeze(-1).squeeze(2)),
     "tokens": lambda m, y: m.linear(y.flatten(2).transpose(1, 2)),
-    "channel-shuffle": lambda m, y: m.conv(F.channel_shuffle(y, 2)),
     "heads": lambda m, y: m.conv(
         y.view(y.size(0), 2, 2, y.size(2), y.shape[3])
         .transpose(1, 2)
         .reshape(y.size(0), 4, y.size(2), y.shape[3])
     ),
-    "flip": lambda m, y: m.conv(torch.flip(y, (1,))),
 }
 NOT_DOWN: dict[str, Run] = {
     "reshape-to-an-unknown-batch": lambda m, y: m.linear(
@@ -76,7 +71,6 @@ NOT_DOWN: dict[str, Run] = {
     "mean-of-channels": lambda m, y: m.conv(y.mean(1, keepdim=True).expand(-1, 4, -1, -1)),
     "mean-of-all": lambda m, y: m.conv(y * 0 + y.mean()),
     "flatten-of-unknown-sizes": lambda m, y: m.flat(y.flatten(1)),
-    "pixel-shuffle": lambda m, y: m.single(F.pixel_shuffle(y, 2)),
     "squeeze-of-unknown-sizes": lambda m, y: m.conv(y.squeeze()),
     "other-axis": lambda m, y: m.linear(y[:, :, :, :4]),
     "dtype": lambda m, y: m.linear(y.mean((2, 3), dtype=torch.float64)),
@@ -141,22 +135,23 @@ def test_up_through_a_flatten_needs_one_coefficient_for_each_block(is_uniform: b
     assert folded(ready(model), image()) == is_uniform
 
 
-def test_pixel_shuffle_down_needs_equal_blocks() -> None:
-    def model_with(gamma: list[float]) -> Model:
-        model = ready(
-            Model(
-                lambda m, x: m.head(F.pixel_shuffle(m.norm(x), 2)),
-                norm=nn.BatchNorm2d(8, eps=0.0),
-                head=nn.Conv2d(2, 3, 1),
-            )
-        )
-        for name, number in [("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)]:
-            getattr(model.norm, name).data.fill_(number)
-        model.norm.weight.data.copy_(torch.tensor(gamma))
-        return model
+@pytest.mark.parametrize("arms", ["ab", "aa"])
+def test_each_arm_of_a_stack_takes_its_place(arms: str) -> None:
+    def run(m: Any, x: Tensor) -> Tensor:
+        y = m.a(x).squeeze(1)
+        return m.norm(torch.stack([y, m.b(x).squeeze(1) if arms == "ab" else y], 1))
 
-    assert folded(model_with([2.0] * 4 + [-3.0] * 4), noise(1, 8, 3, 3)) == 1
-    assert folded(model_with([2.0, -3.0] * 4), noise(1, 8, 3, 3)) == 0
+    layers = {"a": nn.Conv2d(3, 1, 1), "b": nn.Conv2d(3, 1, 1), "norm": nn.BatchNorm2d(2)}
+    assert settled(ready(Model(run, **layers)), image()) == (arms == "ab")
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_the_other_arms_of_a_stack_stay_as_they_are(dim: int) -> None:
+    def run(m: Any, x: Tensor) -> Tensor:
+        return m.head(torch.stack([x.sigmoid(), m.norm(x)], dim).flatten(1, 2))
+
+    layers = {"norm": nn.BatchNorm2d(4), "head": nn.Conv2d(8, 5, 1)}
+    assert settled(ready(Model(run, **layers)), image(4)) == 1
 
 
 AXES: dict[str, Run] = {

@@ -27,6 +27,7 @@ class Model(nn.Module):
         self.norm, self.conv = nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, padding=1)
         self.up, self.linear = nn.ConvTranspose2d(4, 8, 2, stride=2, groups=2), nn.Linear(6, 5)
         self.split = nn.Conv2d(4, 4, 1)
+        self.index = nn.Buffer(torch.tensor([3, 0, 3]))
         self.bound, self.none = nn.Buffer(torch.zeros(2, 1, 1, 1, 1)), nn.Buffer(torch.zeros(0))
 
     def forward(self, x: torch.Tensor) -> object:

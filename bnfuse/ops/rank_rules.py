@@ -1,0 +1,54 @@
+"""What single nodes say about ranks: axes that they name, axes that they take away, assertions."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from bnfuse.graph.guards import assume_rank, check_rank
+
+if TYPE_CHECKING:
+    from bnfuse.ops.calls import Call
+
+
+def count_of(given: Any) -> int | None:
+    """Return how many axes are given, or None where that is not sure.
+
+    One computed value may be a whole shape, as in ``x.view(y.shape)``, and ``x.view(dtype)`` keeps
+    the shape.
+    """
+    if not isinstance(given, list | tuple) or not all(isinstance(g, int | fx.Node) for g in given):
+        return None
+    return None if len(given) == 1 and isinstance(given[0], fx.Node) else len(given)
+
+
+def change_by_mean(call: Call) -> int | None:
+    """Return by how much a mean changes the rank, or None where that is not known."""
+    dims = call.options["dim"]
+    if call.options["keepdim"]:
+        return 0
+    if isinstance(dims, int):
+        return -1
+    return -len(dims) if isinstance(dims, list | tuple) and dims else None  # () means all
+
+
+def asserted(node: fx.Node) -> list[tuple[fx.Node, int]]:
+    """Return ranks that the model asserts, or a guard checks, at this node."""
+    if node.target in (check_rank, assume_rank) and isinstance(node.args[0], fx.Node):
+        ranks: Any = node.args[1]
+        ranks = ranks if isinstance(ranks, tuple) else (ranks,)
+        return [(node.args[0], int(ranks[0]))] if len(ranks) == 1 else []
+    if node.target is not torch._assert or not isinstance(node.args[0], fx.Node):
+        return []
+    test = node.args[0]
+    if test.target is not operator.eq or not isinstance(test.args[0], fx.Node):
+        return []
+    asked, rank = test.args[0], test.args[1]
+    is_rank = (asked.target is getattr and asked.args[1:] == ("ndim",)) or (
+        asked.op == "call_method" and asked.target == "dim"
+    )
+    value = asked.args[0] if asked.args else None
+    return [(value, rank)] if is_rank and isinstance(value, fx.Node) and type(rank) is int else []

@@ -1,0 +1,41 @@
+"""What single nodes say about ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import fx
+
+from bnfuse.graph.guards import check_rank
+from bnfuse.ops import Kind
+from bnfuse.ops.calls import Call
+from bnfuse.ops.rank_rules import asserted, change_by_mean, count_of
+
+GRAPH = fx.Graph()
+NODE = GRAPH.placeholder("x")
+
+
+def test_counts() -> None:
+    assert count_of((2, NODE)) == 2
+    assert count_of((2,)) == 1
+    assert count_of((NODE,)) is None  # it may be a whole shape
+    assert count_of((torch.float32,)) is None
+    assert count_of(NODE) is None
+
+
+@pytest.mark.parametrize(
+    ("dim", "keepdim", "change"),
+    [(1, True, 0), (1, False, -1), ((1, 2), False, -2), ((), False, None), (None, False, None)],
+)
+def test_means(dim: Any, keepdim: bool, change: int | None) -> None:
+    options = {"dim": dim, "keepdim": keepdim}
+    call = Call(Kind.MEAN, NODE, "", NODE, (NODE,), {}, options, False, "")
+    assert change_by_mean(call) == change
+
+
+def test_assertions() -> None:
+    assert asserted(GRAPH.call_function(check_rank, (NODE, 4))) == [(NODE, 4)]
+    assert asserted(GRAPH.call_function(check_rank, (NODE, (3, 4)))) == []
+    assert asserted(NODE) == []
