@@ -138,7 +138,7 @@ class FoldAffine:
         program.written_values.join(node, match.origin.value)
         program.replace(node, match.origin.value)
         program.erase(node)
-        return Applied(match.name, node.name, ", ".join(into), extra)
+        return Applied(match.name, node.name, ", ".join(into) or None, extra)
 
 
 def _rounded(edit: Edit) -> tuple[Tensor, Tensor | None] | None:

@@ -38,21 +38,34 @@ if TYPE_CHECKING:
 
 
 def constant_operand(traveller: Traveller, call: Call) -> tuple[int, Tensor] | None:
-    """Return the position and the value, float64, of a call's operand that is a constant.
+    """Return the position and the value, float64, of a call's first operand that is a constant."""
+    for position, operand in enumerate(call.operands):
+        if is_number(operand) or (isinstance(operand, fx.Node) and operand.op == "get_attr"):
+            constant = constant_of(traveller, operand)
+            return None if constant is None else (position, constant)
+    return None
+
+
+def is_number(operand: object) -> bool:
+    """Whether an operand is a plain number."""
+    return isinstance(operand, int | float) and not isinstance(operand, bool)
+
+
+def constant_of(traveller: Traveller, operand: object) -> Tensor | None:
+    """Return the value of a constant, float64, or None.
 
     A number, or a floating-point tensor of the model that no forward writes.
     """
-    for position, operand in enumerate(call.operands):
-        if isinstance(operand, int | float) and not isinstance(operand, bool):
-            return position, torch.tensor(float(operand), dtype=torch.float64)
-        if isinstance(operand, fx.Node) and operand.op == "get_attr":
-            path = str(operand.target)
-            tensor = traveller.program.tensor(path)
-            if tensor is None or path in traveller.program.written:
-                return None
-            is_real = tensor.is_floating_point() and tensor.layout is torch.strided
-            return (position, as_float64(tensor)) if is_real else None
-    return None
+    if is_number(operand):
+        return torch.tensor(float(str(operand)), dtype=torch.float64)
+    if not isinstance(operand, fx.Node) or operand.op != "get_attr":
+        return None
+    path = str(operand.target)
+    tensor = traveller.program.tensor(path)
+    if tensor is None or path in traveller.program.written:
+        return None
+    is_real = tensor.is_floating_point() and tensor.layout is torch.strided
+    return as_float64(tensor) if is_real else None
 
 
 def affine_of_arithmetic(traveller: Traveller, call: Call, rank: int) -> Affine | None:

@@ -42,7 +42,7 @@ def keeps_dtype(traveller: Traveller, origin: Origin) -> bool:
         if known in wanted:
             continue
         call = read_call(traveller.program, value)
-        if known is not None or call is None or call.hooked:
+        if known is not None or call is None or call.hooked or "dtype" in call.computed:
             return False
         if call.kind is Kind.BATCH_NORM and wanted is _FLOATING:
             continue
@@ -61,7 +61,10 @@ def _stated(traveller: Traveller, value: fx.Node) -> torch.dtype | None:
         tensor = traveller.program.tensor(str(value.target))
         return None if tensor is None else tensor.dtype
     call = read_call(traveller.program, value)
-    if call is None or call.hooked or not call.kind.is_linear:
+    if call is not None and isinstance(asked := call.options.get("dtype"), torch.dtype):
+        return asked
+    is_table = call is not None and call.kind is Kind.EMBEDDING
+    if call is None or call.hooked or not (call.kind.is_linear or is_table):
         return None
     weight = call.tensor("weight")
     return None if weight is None else weight.dtype

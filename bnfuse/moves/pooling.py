@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnfuse.moves.bounds import keeps_bounds
 from bnfuse.moves.step import Moved
-from bnfuse.ops.shape_rules import spatial_axes
+from bnfuse.ops.shape_rules import axis_of, spatial_axes
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import fx
 
     from bnfuse.affine import Affine
@@ -46,21 +49,35 @@ def passes(call: Call, affine: Affine) -> bool:
         call: The operation: an activation, a pooling, a resizing, a padding or a copy.
         affine: Its coefficients.
     """
-    if call.kind is Kind.COPY:
+    if call.kind in _ELEMENTWISE:
+        return _ELEMENTWISE[call.kind](call, affine)
+    return _is_constant_where_pooled(call, affine) and _POOLED[call.kind](call, affine)
+
+
+def _passes_rectifier(_: Call, affine: Affine) -> bool:
+    return affine.is_positive and not affine.has_shift
+
+
+def _passes_average(call: Call, affine: Affine) -> bool:
+    return not affine.has_shift or _is_true_mean(call)
+
+
+def _passes_maximum(call: Call, affine: Affine) -> bool:
+    return affine.is_positive and not call.options["return_indices"]
+
+
+def _passes_cumulative_sum(call: Call, affine: Affine) -> bool:
+    return not affine.has_shift and _is_constant_on_sum(call, affine)
+
+
+def _is_constant_on_sum(call: Call, affine: Affine) -> bool:
+    """Whether a cumulative sum, of values of one dtype, adds up elements with one scale."""
+    if affine.rank == 0:
         return True
-    if call.kind is Kind.RECTIFIER:
-        return affine.is_positive and not affine.has_shift
-    if not _is_constant_where_pooled(call, affine):
+    axis = axis_of(call.options["dim"], affine.rank)
+    if axis is None or affine.rank == 1 or call.options["dtype"] is not None:
         return False
-    if call.kind in (Kind.RESIZE, Kind.ADAPTIVE_AVERAGE):
-        return True
-    if call.kind is Kind.AVERAGE_POOL:
-        return not affine.has_shift or _is_true_mean(call)
-    if call.kind is Kind.MAX_POOL:
-        return affine.is_positive and not call.options["return_indices"]
-    if call.kind is Kind.PADDING:
-        return _passes_padding(call, affine)
-    return False
+    return affine.is_constant_on(axis)
 
 
 def _is_constant_where_pooled(call: Call, affine: Affine) -> bool:
@@ -108,3 +125,20 @@ def _passes_padding(call: Call, affine: Affine) -> bool:
     if not isinstance(fill, int | float):
         return False
     return bool((affine.scale * fill + affine.shift == fill).all())
+
+
+_ELEMENTWISE: dict[Kind, Callable[[Call, Affine], bool]] = {
+    Kind.COPY: lambda _, __: True,
+    Kind.RECTIFIER: _passes_rectifier,
+    Kind.CLAMP: keeps_bounds,
+    Kind.CUMULATIVE_SUM: _passes_cumulative_sum,
+}
+_POOLED: dict[Kind, Callable[[Call, Affine], bool]] = {
+    Kind.RESIZE: lambda _, __: True,
+    Kind.ADAPTIVE_AVERAGE: lambda _, __: True,
+    Kind.AVERAGE_POOL: _passes_average,
+    Kind.MAX_POOL: _passes_maximum,
+    Kind.PADDING: _passes_padding,
+}
+UNCHANGED = (*_ELEMENTWISE, *_POOLED)
+"""Operations that keep an affine as it is, or let none pass."""

@@ -91,3 +91,13 @@ class Rule:
 
     up: Callable[[Traveller, Call, Affine], tuple[Moved, ...] | Decline]
     down: Callable[[Traveller, Call, fx.Node, Affine], tuple[Moved, ...] | Decline]
+
+
+def nothing_up(_: Traveller, __: Call, ___: Affine) -> tuple[Moved, ...]:
+    """Let nothing through on the way up."""
+    return ()
+
+
+def nothing_down(_: Traveller, __: Call, ___: fx.Node, ____: Affine) -> tuple[Moved, ...]:
+    """Let nothing through on the way down."""
+    return ()

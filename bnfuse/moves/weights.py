@@ -48,19 +48,19 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 def up_into_linear(traveller: Traveller, call: Call, affine: Affine) -> tuple[Moved, ...] | Decline:
     """Absorb an affine after a linear operation into its rows."""
-    if obstacle := _obstacle(traveller, call):
+    if obstacle := obstacle_of(traveller, call):
         return obstacle
     vector = _on_channels(call, affine, output_channels(call))
     if vector is None:
         return traveller.decline("other-axis", call.name)
-    return (Moved(edits=(Edit(call, *absorb_after(call, vector)),), ranks=_ranks(call, affine)),)
+    return (Moved(edits=(Edit(call, *absorb_after(call, vector)),), ranks=ranks_of(call, affine)),)
 
 
 def down_into_linear(
     traveller: Traveller, call: Call, _: fx.Node, affine: Affine
 ) -> tuple[Moved, ...] | Decline:
     """Absorb an affine before a linear operation into its columns."""
-    if obstacle := _obstacle(traveller, call):
+    if obstacle := obstacle_of(traveller, call):
         return obstacle
     vector = _on_channels(call, affine, input_channels(call))
     if vector is None:
@@ -68,7 +68,7 @@ def down_into_linear(
     if vector.has_shift and not takes_shift(call):
         if not traveller.with_maps or not _pays(call):
             return traveller.decline("zero-padding", call.name)
-        return (_with_map(call, vector, _ranks(call, affine)),)
+        return (_with_map(call, vector, ranks_of(call, affine)),)
     bias = call.tensor("bias")
     if call.kind is Kind.TRANSPOSED_CONVOLUTION:
         weight = scale_transposed_inputs(call.weight, vector.scale)
@@ -76,7 +76,7 @@ def down_into_linear(
     else:
         groups = int(call.options.get("groups", 1))
         weight, new_bias = absorb_into_columns(call.weight, bias, vector, groups)
-    return (Moved(edits=(Edit(call, weight, new_bias),), ranks=_ranks(call, affine)),)
+    return (Moved(edits=(Edit(call, weight, new_bias),), ranks=ranks_of(call, affine)),)
 
 
 def _pays(call: Call) -> bool:
@@ -131,7 +131,7 @@ def up_into_norm(traveller: Traveller, call: Call, affine: Affine) -> tuple[Move
         return found
     vector, gamma, beta, _ = found
     edit = Edit(call, vector.scale * gamma, vector.scale * beta + vector.shift)
-    return (Moved(edits=(edit,), ranks=_ranks(call, affine)),)
+    return (Moved(edits=(edit,), ranks=ranks_of(call, affine)),)
 
 
 def down_into_norm(
@@ -149,14 +149,14 @@ def down_into_norm(
     vector, gamma, beta, (mean, rate) = found
     shift = beta + gamma * rate * (vector.shift + (vector.scale - 1) * mean)
     edit = Edit(call, gamma * vector.scale, shift)
-    return (Moved(edits=(edit,), ranks=_ranks(call, affine)),)
+    return (Moved(edits=(edit,), ranks=ranks_of(call, affine)),)
 
 
 def _norm(
     traveller: Traveller, call: Call, affine: Affine
 ) -> tuple[Affine, torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]] | Decline:
     """Return an affine as vectors on a batch norm's axis, and the batch norm's own."""
-    if obstacle := _obstacle(traveller, call):
+    if obstacle := obstacle_of(traveller, call):
         return obstacle
     is_of_instances = call.spelling.startswith("InstanceNorm")  # without a batch on another axis
     if call.options["training"] or call.tensor("running_mean") is None or is_of_instances:
@@ -179,7 +179,7 @@ def _norm(
     )
 
 
-def _obstacle(traveller: Traveller, call: Call) -> Decline | None:
+def obstacle_of(traveller: Traveller, call: Call) -> Decline | None:
     """Return why the tensors of a call cannot be replaced, or None."""
     if call.hooked:
         return traveller.decline("hooked", call.name)
@@ -211,6 +211,6 @@ def _on_channels(call: Call, affine: Affine, channels: int) -> Affine | None:
     return affine.along(1, channels) if affine.rank == call.weight.ndim else None
 
 
-def _ranks(call: Call, affine: Affine) -> tuple[tuple[fx.Node, int], ...]:
+def ranks_of(call: Call, affine: Affine) -> tuple[tuple[fx.Node, int], ...]:
     """Return the rank that the result has to have; a single coefficient fits any."""
     return ((call.node, affine.rank),) if affine.is_placed else ()

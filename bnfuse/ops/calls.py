@@ -11,6 +11,7 @@ from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Constant
 from bnfuse.ops.plain import MISSING, behaves_as
 from bnfuse.ops.table import WEIGHTED, Kind, Operation
+from bnfuse.ops.table_activations import ACTIVATIONS
 from bnfuse.ops.table_layout import LAYOUT
 from bnfuse.ops.table_picking import PICKING
 from bnfuse.ops.table_values import VALUE_OPERATIONS
@@ -18,7 +19,7 @@ from bnfuse.ops.table_values import VALUE_OPERATIONS
 if TYPE_CHECKING:
     from bnfuse.graph.program import Program
 
-OPERATIONS = (*WEIGHTED, *VALUE_OPERATIONS, *LAYOUT, *PICKING)
+OPERATIONS = (*WEIGHTED, *VALUE_OPERATIONS, *ACTIVATIONS, *LAYOUT, *PICKING)
 """Every operation the passes know, in no particular order."""
 _OF_LISTS = (Kind.CONCATENATION, Kind.STACK)
 _BY_MODULE = {module: row for row in OPERATIONS for module in row.modules}
@@ -82,8 +83,8 @@ class Call:
 
     @property
     def is_broadcast(self) -> bool:
-        """Whether a bound that the graph computes may give an activation's result more axes."""
-        return self.kind is Kind.ACTIVATION and bool(self.computed)
+        """Whether a bound that the graph computes may give a clamp's result more axes."""
+        return self.kind is Kind.CLAMP and bool(self.computed)
 
     @property
     def owned(self) -> dict[str, Constant]:
@@ -150,6 +151,8 @@ def _read_operator(
     operands = _operands(given, row)
     if row.kind in _OF_LISTS and not isinstance(given.get(row.inputs[0]), list | tuple):
         return None  # one value that is a list when the graph runs
+    if row.kind.is_broadcast and any(operand is None for operand in operands):
+        return None  # where(condition) lists places
     value = next((operand for operand in operands if isinstance(operand, fx.Node)), None)
     if value is None:
         return None

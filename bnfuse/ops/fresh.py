@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 # Not among them: copies, which may return their input, and everything that returns a view.
 _NEW = frozenset(
     {
-        Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.LINEAR, Kind.BATCH_NORM, Kind.ADD,
-        Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE, Kind.NEGATE, Kind.RECTIFIER, Kind.ACTIVATION,
-        Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN, Kind.CONCATENATION,
+        Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.LINEAR, Kind.BATCH_NORM,
+        Kind.LAYER_NORM, Kind.GROUP_NORM, Kind.RMS_NORM, Kind.EMBEDDING, Kind.ADD, Kind.SUBTRACT,
+        Kind.MULTIPLY, Kind.DIVIDE, Kind.NEGATE, Kind.MAXIMUM, Kind.CHOICE, Kind.FILL,
+        Kind.ABSOLUTE, Kind.RECTIFIER, Kind.CLAMP, Kind.GATE, Kind.SOFTMAX, Kind.ACTIVATION,
+        Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN, Kind.SUM, Kind.CUMULATIVE_SUM,
+        Kind.CONCATENATION, Kind.STACK,
     }
 )  # fmt: skip
 

@@ -21,7 +21,7 @@ _DECISIVE = frozenset(
      "_conv_forward", "_output_padding", "_check_input_dim", "_check_non_zero_input_channels",
      "weight", "bias", "running_mean", "running_var", "eps", "momentum", "training",
      "track_running_stats", "stride", "padding", "dilation", "groups", "padding_mode", "p",
-     "inplace"}
+     "inplace", "normalized_shape", "num_groups", "max_norm"}
 )  # fmt: skip
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 # Layers that raise for any other rank of input.
 _FIXED_RANK: dict[type[nn.Module], int] = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
-_BINARY = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE)
 
 
 class Ranks:
@@ -57,7 +56,7 @@ class Ranks:
             for _, call in calls:
                 self._assume_batch(call)
         for _, call in calls:  # sums of values whose ranks are known by now
-            if call is not None and call.kind in _BINARY:
+            if call is not None and call.kind.is_broadcast:
                 self._relate_binary(call)
 
     def _assume_batch(self, call: Call | None) -> None:
@@ -158,6 +157,9 @@ class Ranks:
         else:
             self._link(call.node, call.input, 0)
 
+    def _relate_embedding(self, call: Call) -> None:
+        self._link(call.node, call.input, 1)
+
     def _relate_unfolded(self, call: Call) -> None:
         self._link(call.node, call.input, -1)
 
@@ -172,7 +174,7 @@ class Ranks:
 
     def _relate_binary(self, call: Call) -> None:
         values = [operand for operand in call.operands if isinstance(operand, fx.Node)]
-        if len(values) == 1 or self._find(values[0]) == self._find(values[1]):
+        if len({self._find(value) for value in values}) == 1:
             self._link(call.node, values[0], 0)
             return
         ranks = [self.of(value) for value in values]
@@ -215,7 +217,8 @@ class Ranks:
 
 
 _RULES = {
-    **dict.fromkeys(_BINARY, Ranks._relate_binary),
+    **{kind: Ranks._relate_binary for kind in Kind if kind.is_broadcast},
+    Kind.EMBEDDING: Ranks._relate_embedding,
     Kind.CONCATENATION: Ranks._relate_arms,
     Kind.STACK: Ranks._relate_stacked,
     **dict.fromkeys((Kind.EXPAND, Kind.REPEAT), Ranks._relate_repeated),

@@ -118,6 +118,20 @@ def _linear(call: Call, given: Shape) -> Shape | None:
     return None if weight is None else (*given[:-1], weight.shape[0])
 
 
+def _embedding(call: Call, given: Shape) -> Shape | None:
+    weight = call.tensor("weight")
+    return None if weight is None or weight.ndim != 2 else (*given, weight.shape[1])
+
+
+def _half(call: Call, given: Shape) -> Shape | None:
+    axis = axis_of(call.options["dim"], len(given))
+    if axis is None:
+        return None
+    size = given[axis]
+    half: Size = size // 2 if isinstance(size, int) else Unknown(call.node, axis)
+    return (*given[:axis], half, *given[axis + 1 :])
+
+
 def _batch_norm(call: Call, given: Shape) -> Shape | None:
     mean = call.tensor("running_mean")
     if mean is None or len(given) < 2:
@@ -180,6 +194,8 @@ SHAPE_RULES = {
     Kind.TRANSPOSED_CONVOLUTION: _convolution,
     Kind.LINEAR: _linear,
     Kind.BATCH_NORM: _batch_norm,
+    Kind.EMBEDDING: _embedding,
+    Kind.GATE: _half,
     Kind.AVERAGE_POOL: _pooled,
     Kind.ADAPTIVE_AVERAGE: _pooled,
     Kind.MAX_POOL: _pooled,

@@ -38,20 +38,11 @@ if TYPE_CHECKING:
 
 _SAME_SHAPE = frozenset(
     {
-        Kind.IDENTITY,
-        Kind.DROPOUT,
-        Kind.COPY,
-        Kind.NEGATE,
-        Kind.RECTIFIER,
-        Kind.ACTIVATION,
-        Kind.FLIP,
-        Kind.ROLL,
-        Kind.CHANNEL_SHUFFLE,
+        Kind.IDENTITY, Kind.DROPOUT, Kind.COPY, Kind.NEGATE, Kind.ABSOLUTE, Kind.RECTIFIER,
+        Kind.CLAMP, Kind.SOFTMAX, Kind.ACTIVATION, Kind.LAYER_NORM, Kind.GROUP_NORM,
+        Kind.RMS_NORM, Kind.CUMULATIVE_SUM, Kind.FLIP, Kind.ROLL, Kind.CHANNEL_SHUFFLE,
     }
-)
-_BINARY = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE)
-
-
+)  # fmt: skip
 _INTEGER_ARITHMETIC = (operator.floordiv, operator.mul, operator.add, operator.sub)
 
 
@@ -217,7 +208,7 @@ _OF_SEVERAL: dict[Kind, Callable[[Shapes, Call], Shape | None]] = {
     Kind.CONCATENATION: Shapes._concatenation,
     Kind.STACK: Shapes._stack,
     Kind.SPLIT: Shapes._split,
-    **dict.fromkeys(_BINARY, Shapes._binary),
+    **{kind: Shapes._binary for kind in Kind if kind.is_broadcast},
 }
 """Operations on several values, or with several results."""
 

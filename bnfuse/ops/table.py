@@ -29,11 +29,23 @@ class Kind(enum.Enum):
     MULTIPLY = "product"
     DIVIDE = "quotient"
     NEGATE = "negation"
+    MAXIMUM = "maximum or minimum"
+    CHOICE = "choice of two values"
+    FILL = "fill by a mask"
+    ABSOLUTE = "absolute value"
     RECTIFIER = "rectifier"
+    CLAMP = "clamp"
+    GATE = "gated half"
+    SOFTMAX = "softmax"
+    LAYER_NORM = "layer norm"
+    GROUP_NORM = "group norm"
+    RMS_NORM = "rms norm"
+    EMBEDDING = "embedding"
     AVERAGE_POOL = "average pool"
     ADAPTIVE_AVERAGE = "adaptive average pool"
     MEAN = "mean"
     SUM = "sum over axes"
+    CUMULATIVE_SUM = "cumulative sum"
     MAX_POOL = "max pool"
     CONCATENATION = "concatenation"
     STACK = "stack"
@@ -56,9 +68,19 @@ class Kind(enum.Enum):
     ACTIVATION = "activation"
 
     @property
+    def is_broadcast(self) -> bool:
+        """Whether the operation stretches its operands to one shape."""
+        return self in _BROADCAST
+
+    @property
     def is_linear(self) -> bool:
         """Whether the operation has a weight that can absorb an affine after it."""
         return self in (Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION, Kind.LINEAR)
+
+
+_BROADCAST = (
+    Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE, Kind.MAXIMUM, Kind.CHOICE, Kind.FILL,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

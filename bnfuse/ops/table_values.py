@@ -1,4 +1,4 @@
-"""The rows of operations that compute on values alone: arithmetic, activations, pooling."""
+"""The rows of operations that combine values, arithmetic and choices, or pool one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bnfuse.ops.table import Kind, Operation
 
 _ATEN = torch.ops.aten
 _BINARY = ("input", "other")
+_REVERSED = ("subtrahend", "minuend")
 _POOL = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad",
          "divisor_override")  # fmt: skip
 _POOL_1D = _POOL[:-1]
@@ -44,6 +45,12 @@ ARITHMETIC = (
         inputs=_BINARY,
         options={"alpha": 1},
     ),
+    Operation(  # the other way round: rsub(x, y) = y - x
+        kind=Kind.SUBTRACT,
+        functions=dict.fromkeys((torch.rsub, _ATEN.rsub.Tensor, _ATEN.rsub.Scalar), _REVERSED),
+        inputs=("minuend", "subtrahend"),
+        options={"alpha": 1},
+    ),
     Operation(
         kind=Kind.MULTIPLY,
         functions=dict.fromkeys(
@@ -69,27 +76,31 @@ ARITHMETIC = (
     ),
 )
 
-ACTIVATIONS = (
+CHOICES = (
     Operation(
-        kind=Kind.RECTIFIER,
-        modules=frozenset({nn.ReLU}),
-        functions={
-            F.relu: ("input", "inplace"),
-            torch.relu: ("input",),
-            _ATEN.relu.default: ("input",),
-            _ATEN.relu_.default: ("input",),
-        },
-        methods={"relu": ("input",), "relu_": ("input",)},
-        options={"inplace": False},
+        kind=Kind.MAXIMUM,
+        functions=dict.fromkeys(
+            (torch.maximum, torch.minimum, _ATEN.maximum.default, _ATEN.minimum.default), _BINARY
+        ),
+        methods={"maximum": _BINARY, "minimum": _BINARY},
+        inputs=_BINARY,
     ),
     Operation(
-        kind=Kind.RECTIFIER,
-        modules=frozenset({nn.LeakyReLU}),
-        functions={
-            F.leaky_relu: ("input", "negative_slope", "inplace"),
-            _ATEN.leaky_relu.default: ("input", "negative_slope"),
-        },
-        options={"negative_slope": 0.01, "inplace": False},
+        kind=Kind.CHOICE,
+        functions=dict.fromkeys(
+            (torch.where, _ATEN.where.self, _ATEN.where.ScalarOther), ("condition", *_BINARY)
+        ),
+        methods={"where": ("input", "condition", "other")},
+        inputs=("input", "other", "condition"),
+    ),
+    Operation(
+        kind=Kind.FILL,
+        functions=dict.fromkeys(
+            (torch.masked_fill, _ATEN.masked_fill.Scalar), ("input", "mask", "value")
+        ),
+        methods={"masked_fill": ("input", "mask", "value")},
+        inputs=("input", "mask"),
+        options={"value": None},
     ),
 )
 
@@ -150,6 +161,12 @@ POOLING = (
         options={"dim": None, "keepdim": False, "dtype": None},
     ),
     Operation(
+        kind=Kind.CUMULATIVE_SUM,
+        functions=dict.fromkeys((torch.cumsum, _ATEN.cumsum.default), ("input", "dim")),
+        methods={"cumsum": ("input", "dim")},
+        options={"dim": None, "dtype": None},
+    ),
+    Operation(
         kind=Kind.MAX_POOL,
         modules=frozenset({nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d}),
         functions={
@@ -170,31 +187,5 @@ POOLING = (
     ),
 )
 
-# They keep the rank and sizes of their input; no affine passes them.
-_ELEMENTWISE_MODULES = frozenset(
-    {nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh,
-     nn.ELU, nn.PReLU, nn.Mish, nn.Softplus, nn.LayerNorm, nn.GroupNorm}
-)  # fmt: skip
-_ELEMENTWISE_FUNCTIONS = (
-    F.relu6, F.hardtanh, F.silu, F.gelu, F.hardswish, F.hardsigmoid, F.elu, F.mish, F.softmax,
-    F.layer_norm, F.group_norm, torch.sigmoid, torch.tanh, torch.softmax, _ATEN.silu.default,
-    _ATEN.gelu.default, _ATEN.sigmoid.default, _ATEN.tanh.default, _ATEN.hardswish.default,
-    _ATEN.hardsigmoid.default, _ATEN.softmax.int, _ATEN.hardtanh.default, _ATEN.layer_norm.default,
-)  # fmt: skip
-SHAPE_KEEPING = (
-    Operation(
-        kind=Kind.ACTIVATION,
-        modules=_ELEMENTWISE_MODULES,
-        functions=dict.fromkeys(_ELEMENTWISE_FUNCTIONS, ("input",)),
-        methods=dict.fromkeys(("sigmoid", "tanh", "softmax"), ("input",)),
-    ),
-    Operation(
-        kind=Kind.ACTIVATION,
-        functions=dict.fromkeys((torch.clamp, _ATEN.clamp.default), ("input", "min", "max")),
-        methods={"clamp": ("input", "min", "max")},
-        options={"min": None, "max": None},
-    ),
-)
-
-VALUE_OPERATIONS = (*ARITHMETIC, *ACTIVATIONS, *POOLING, *SHAPE_KEEPING)
-"""Every operation that computes on values alone."""
+VALUE_OPERATIONS = (*ARITHMETIC, *CHOICES, *POOLING)
+"""Every operation that combines values or pools one."""

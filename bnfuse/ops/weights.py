@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def write_weights(program: Program, call: Call, weight: Tensor, bias: Tensor | None) -> str:
     """Give a call site its own weight and bias, and return the name of its layer.
 
-    The call is one of a linear operation or of a batch norm. Without a new bias it keeps none.
+    The call is one of an operation with a weight: linear, a norm, an embedding. Without a new bias
+    it keeps none.
 
     A layer that nothing else reads is changed in place, under its own name; otherwise the call
     site gets a layer, or tensors, of its own.

@@ -45,7 +45,8 @@ def named(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _held(tensor: Tensor) -> Tensor:
     """Return a tensor as a model holds it: whole numbers take no part in training."""
-    return nn.Parameter(tensor) if tensor.is_floating_point() else nn.Buffer(tensor)
+    is_trained = tensor.is_floating_point() and not isinstance(tensor, nn.Buffer)
+    return nn.Parameter(tensor) if is_trained else nn.Buffer(tensor)
 
 
 def above(run: Callable[[Any, Tensor], Any]) -> Model:

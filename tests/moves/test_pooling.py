@@ -23,6 +23,8 @@ LAYERS: dict[str, tuple[nn.Module, str]] = {
     "leaky": (nn.LeakyReLU(0.2), SCALE),
     "leaky-steep": (nn.LeakyReLU(1.5), SCALE),
     "leaky-negative": (nn.LeakyReLU(-0.3), SCALE),
+    "prelu": (nn.PReLU(), SCALE),
+    "prelu-by-channel": (nn.PReLU(4), SCALE),
     "relu6": (nn.ReLU6(), NONE),
     "silu": (nn.SiLU(), NONE),
     "gelu": (nn.GELU(), NONE),
@@ -60,7 +62,11 @@ FUNCTIONS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "max-with-indices": (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], NONE),
     "interpolate": (lambda x: F.interpolate(x, scale_factor=2), ANY),
     "sqrt": (lambda x: (x * x + 1).sqrt(), NONE),
-    "clamp": (lambda x: x.clamp(min=0), NONE),
+    "cumsum": (lambda x: x.cumsum(2), SCALE),
+    "cumsum-by-name": (lambda x: torch.cumsum(x, dim=-1), SCALE),
+    "cumsum-of-channels": (lambda x: x.cumsum(1), NONE),
+    "cumsum-as-a-dtype": (lambda x: x.cumsum(2, dtype=torch.float64), NONE),
+    "cumsum-by-a-size": (lambda x: x.cumsum(x.dim() - 1), NONE),
 }
 LEVELS = {ANY: (1, 1, 1), POSITIVE: (0, 1, 1), SCALE: (0, 0, 1), NONE: (0, 0, 0)}
 
@@ -125,6 +131,19 @@ def test_a_pad_with_the_value_the_affine_maps_to_itself() -> None:
         return model
 
     assert [folded(model_with(value), image(4)) for value in (1.0, 0.0, -1.0)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("run", [F.prelu, torch.prelu, lambda y, w: y.prelu(w)])
+def test_slopes_of_any_sign(run: Callable[..., torch.Tensor]) -> None:
+    model = ready(
+        Model(
+            lambda m, x: m.norm(run(m.a(x), m.slopes)),
+            a=nn.Conv2d(3, 4, 1),
+            slopes=torch.zeros(4),
+            norm=nn.BatchNorm2d(4),
+        )
+    )
+    assert outcomes(model, image()) == LEVELS[SCALE]
 
 
 def test_nothing_passes_a_pooling_along_its_own_axis() -> None:

@@ -24,7 +24,8 @@ def argument_names(function: Any) -> tuple[str, ...] | None:
     Operators of Python take them by position alone.
     """
     if isinstance(function, torch._ops.OpOverload):
-        return ("input", *(argument.name for argument in function._schema.arguments[1:]))
+        given = ["input" if a.name == "self" else a.name for a in function._schema.arguments]
+        return (*given,) if "input" in given else ("input", *given[1:])
     if getattr(function, "__module__", "") in ("_operator", "operator"):
         return None
     try:

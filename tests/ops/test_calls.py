@@ -98,7 +98,7 @@ def test_unknown_operations_and_subclasses_are_not_read() -> None:
         """Has a forward of its own."""
 
         def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as in torch
-            return torch.cumsum(input, 1)
+            return torch.cumprod(input, 1)
 
     model = nn.Sequential(Other(2, 2, 1), nn.RReLU(), nn.LocalResponseNorm(2))
     program = program_of(model)

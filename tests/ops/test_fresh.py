@@ -61,7 +61,7 @@ CALLS: dict[str, tuple[Callable[[Any, Tensor], Any], bool, bool]] = {
     "mean": (lambda m, x: x.mean((2, 3)), True, False),
     "view": (lambda m, x: x.view(-1), False, False),
     "contiguous": (lambda m, x: x.contiguous(), False, False),
-    "unknown": (lambda m, x: torch.cumsum(x, 1), False, False),
+    "unknown": (lambda m, x: torch.cumprod(x, 1), False, False),
     "method-in-place": (lambda m, x: x.add_(1), True, True),
     "function-in-place": (lambda m, x: torch.relu_(x), False, True),
     "argument-in-place": (lambda m, x: nn.functional.relu(x, True), False, True),
