@@ -204,7 +204,7 @@ def _bind(names: tuple[str, ...], node: fx.Node) -> dict[str, Any]:
 # Names that PyTorch takes as well, as NumPy has them, and where they stand in the tables.
 _ALSO: dict[str, tuple[str, ...]] = {
     "tensors": ("input",), "self": ("input",), "x": ("input",), "keepdims": ("keepdim",),
-    "dim": ("new_dim", "old_dim"), "axis": ("dim", "new_dim", "old_dim"),
+    "dim": ("new_dim", "old_dim", "split_dim"), "axis": ("dim", "new_dim", "old_dim"),
     "split_size_or_sections": ("split_size",),
 }  # fmt: skip
 

@@ -25,6 +25,14 @@ def count_of(given: Any) -> int | None:
     return None if len(given) == 1 and isinstance(given[0], fx.Node) else len(given)
 
 
+def axes_added(call: Call) -> int | None:
+    """Return how many axes ``unsqueeze`` or ``unflatten`` adds; None for other calls."""
+    if "new_dim" in call.options:
+        return 1
+    parts = call.options.get("sizes")
+    return len(parts) - 1 if isinstance(parts, list | tuple) else None
+
+
 def change_by_mean(call: Call) -> int | None:
     """Return by how much a mean changes the rank, or None where that is not known."""
     dims = call.options["dim"]

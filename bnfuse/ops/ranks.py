@@ -17,7 +17,7 @@ from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.readers import reshapes_in_place
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.plain import oddity
-from bnfuse.ops.rank_rules import asserted, change_by_mean, count_of
+from bnfuse.ops.rank_rules import asserted, axes_added, change_by_mean, count_of
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ class Ranks:
         elif "like" in given:
             if isinstance(given["like"], fx.Node):
                 self._link(call.node, given["like"], 0)
-        elif "new_dim" in given:
-            self._link(call.node, call.input, 1)
-        elif "old_dim" not in given:
+        elif (added := axes_added(call)) is not None:
+            self._link(call.node, call.input, added)
+        elif "split_dim" not in given and "old_dim" not in given:
             self._relate_flatten(call)
 
     def _relate_flatten(self, call: Call) -> None:

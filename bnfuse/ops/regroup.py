@@ -65,10 +65,41 @@ def _middle(
             return _by_numbers(before, after, sizes, numbers)
         return None
     # An unknown number of elements: the rest is one group if -1 stands for part of it, and nothing
-    # else in the target could stand for another size.
+    # else in the target could stand for another size. Where the last axes have as many elements on
+    # both sides, (n, 4) and (-1, 2, 2), they are a group of their own, whatever n is.
     if wanted.count(-1) == 1 and all(isinstance(size, int) for size in wanted):
-        return [Group(before, after)]
+        last = _last_numbers(sizes), _last_numbers([None if w == -1 else w for w in wanted])
+        return _from_behind(before, after, *last)
     return None
+
+
+def _last_numbers(sizes: Sequence[Any]) -> list[int]:
+    """Return the sizes behind the last one that is no number."""
+    places = [place for place, size in enumerate(sizes) if not isinstance(size, int)]
+    return list(sizes[places[-1] + 1 :])
+
+
+def _from_behind(
+    before: tuple[int, ...], after: tuple[int, ...], sizes: list[int], wanted: list[int]
+) -> list[Group]:
+    """Close groups from behind, as far as the sizes are numbers; what is left is the first one."""
+    i = j = 0
+    left = right = 1
+    ends = [(0, 0)]
+    while i < len(sizes) or j < len(wanted):
+        if (left <= right and i < len(sizes)) or j == len(wanted):
+            i, left = i + 1, left * sizes[-1 - i]
+        else:
+            j, right = j + 1, right * wanted[-1 - j]
+        if left == right and i > ends[-1][0] and j > ends[-1][1]:
+            ends.append((i, j))
+    groups: list[Group] = []
+    one, other = before, after
+    for i, j in ends[1:]:
+        mine, theirs = before[: len(before) - i], after[: len(after) - j]
+        groups.insert(0, Group(one[len(mine) :], other[len(theirs) :]))
+        one, other = mine, theirs
+    return [Group(one, other), *groups]
 
 
 def _without_rest(sizes: Sequence[int], wanted: Sequence[Any]) -> list[int] | None:

@@ -222,6 +222,12 @@ def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
     if "old_dim" in options:
         axis = axis_of(options["old_dim"], rank)
         return None if axis is None or given[axis] != 1 else (*given[:axis], *given[axis + 1 :])
+    if "split_dim" in options:
+        axis, parts = axis_of(options["split_dim"], rank), options["sizes"]
+        sizes = shapes.resolved(parts) if isinstance(parts, list | tuple) else None
+        if axis is None or sizes is None or not isinstance(given[axis], int):
+            return None
+        return regrouped(given, (*given[:axis], *sizes, *given[axis + 1 :]))
     if "like" in options:
         return shapes.of(options["like"]) if isinstance(options["like"], fx.Node) else None
     if "start_dim" in options:

@@ -12,6 +12,8 @@ from bnfuse.ops.table import Kind, Operation
 
 _ATEN = torch.ops.aten
 
+_UNFLATTEN = ("input", "split_dim", "sizes")
+
 LAYOUT = (
     Operation(
         kind=Kind.CONCATENATION,
@@ -97,6 +99,12 @@ LAYOUT = (
         functions=dict.fromkeys((torch.squeeze, _ATEN.squeeze.dim), ("input", "old_dim")),
         methods={"squeeze": ("input", "old_dim")},
         options={"old_dim": None},
+    ),
+    Operation(
+        kind=Kind.RESHAPE,
+        functions=dict.fromkeys((torch.unflatten, _ATEN.unflatten.int), _UNFLATTEN),
+        methods={"unflatten": _UNFLATTEN},
+        options={"split_dim": None, "sizes": None},
     ),
     Operation(
         kind=Kind.RESIZE,

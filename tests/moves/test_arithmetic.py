@@ -32,6 +32,9 @@ UP: dict[str, Callable[[Any, Tensor], Any]] = {
     "times-vector": lambda m, x: m.norm(m.c * m.a(x)),
     "over-vector": lambda m, x: m.norm(m.a(x) / m.c),
     "negation": lambda m, x: m.norm(-m.a(x)),
+    "number-minus-by-rsub": lambda m, x: m.norm(torch.rsub(m.a(x), 3)),
+    "vector-minus-by-rsub": lambda m, x: m.norm(torch.rsub(m.a(x), m.c)),
+    "difference-by-rsub": lambda m, x: m.norm(torch.rsub(m.a(x), m.b(x * x))),
 }
 NOT_UP: dict[str, Callable[[Any, Tensor], Any]] = {
     "one-arm-takes-no-scale": lambda m, x: m.norm(m.a(x) + m.b(x).relu()),
@@ -42,6 +45,8 @@ NOT_UP: dict[str, Callable[[Any, Tensor], Any]] = {
     "number-over": lambda m, x: m.norm(2 / (m.a(x) * m.a(x) + 1)),
     "rounded": lambda m, x: m.norm(torch.div(m.a(x), 0.1, rounding_mode="floor")),
     "alpha": lambda m, x: m.norm(torch.add(m.a(x), m.b(x * x), alpha=2)),
+    "rsub-with-alpha": lambda m, x: m.norm(torch.rsub(m.a(x), 3, alpha=2)),
+    "rsub-by-name": lambda m, x: m.norm(torch.rsub(input=m.a(x), other=3)),
     "bool": lambda m, x: m.norm(m.a(x) * True),
 }
 DOWN: dict[str, Callable[[Any, Tensor], Any]] = {
@@ -99,6 +104,20 @@ def test_stays_before(name: str) -> None:
 def test_a_scale_goes_down_through_a_product(run: Callable[[Any, Tensor], Any]) -> None:
     model = unshifted(below(lambda m, x: m.head(run(m, x))))
     assert folded(model, image(4)) == 1
+
+
+WHOLE: dict[str, Callable[[Any, Tensor], Any]] = {
+    "number-behind-vector": lambda m, x: (m.a(x) + m.c) * 2,
+    "vector-behind-number": lambda m, x: (m.a(x) * 2) + m.c,
+    "three": lambda m, x: (2 * (m.a(x) * m.c) - m.c) / 3,
+    "rsub": lambda m, x: torch.rsub(m.a(x) * m.c, 1),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_constants_behind_each_other_fold_whole(name: str) -> None:
+    fused, _ = checked(above(WHOLE[name]), image())
+    assert {*operations(fused)} <= {"a", "assume_rank"}
 
 
 def test_a_shift_goes_down_through_a_sum() -> None:

@@ -59,11 +59,15 @@ DOWN: dict[str, Run] = {
         .transpose(1, 2)
         .reshape(y.size(0), 4, y.size(2), y.shape[3])
     ),
-}
-NOT_DOWN: dict[str, Run] = {
+    "heads-of-an-unknown-batch": lambda m, y: m.conv(
+        y.view(-1, 2, 2, y.size(2), y.size(3)).transpose(1, 2).reshape(-1, 4, y.size(2), y.size(3))
+    ),
+    "unflatten": lambda m, y: m.conv(named(y.unflatten, 1, (2, -1)).transpose(1, 2).flatten(1, 2)),
     "reshape-to-an-unknown-batch": lambda m, y: m.linear(
         F.adaptive_avg_pool2d(y, (1, 1)).reshape(-1, 4)
     ),
+}
+NOT_DOWN: dict[str, Run] = {
     "view-to-an-unknown-batch": lambda m, y: m.conv(y.unsqueeze(1).view(-1, 4, 6, 6)),
     "heads-of-unknown-sizes": lambda m, y: m.conv(
         y.view(2, 2, 2, 6, 6).transpose(1, 2).reshape(2, 4, 6, 6)

@@ -11,7 +11,7 @@ from torch import fx
 from bnfuse.graph.guards import check_rank
 from bnfuse.ops import Kind
 from bnfuse.ops.calls import Call
-from bnfuse.ops.rank_rules import asserted, change_by_mean, count_of
+from bnfuse.ops.rank_rules import asserted, axes_added, change_by_mean, count_of
 
 GRAPH = fx.Graph()
 NODE = GRAPH.placeholder("x")
@@ -33,6 +33,16 @@ def test_means(dim: Any, keepdim: bool, change: int | None) -> None:
     options = {"dim": dim, "keepdim": keepdim}
     call = Call(Kind.MEAN, NODE, "", NODE, (NODE,), {}, options, False, "")
     assert change_by_mean(call) == change
+
+
+def test_added_axes() -> None:
+    def added(**options: Any) -> int | None:
+        return axes_added(Call(Kind.RESHAPE, NODE, "", NODE, (NODE,), {}, options, False, ""))
+
+    assert added(new_dim=1) == 1
+    assert added(split_dim=1, sizes=(2, 3, -1)) == 2
+    assert added(split_dim=1, sizes=NODE) is None
+    assert added(old_dim=1) is None
 
 
 def test_assertions() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import pytest
 import torch
@@ -94,3 +95,22 @@ def test_nothing_is_known_where_unknown_sizes_may_cross() -> None:
     assert groups_of(("n", "h"), ("h", "n")) is None
     assert groups_of(("n", 8, "h"), ("n", "k", -1)) is None
     assert groups_of((2, 3), (2, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "wanted"),
+    [
+        (("n", 4, "h"), (-1, 2, 2, "h"), [((0,), (0,)), ((1,), (1, 2)), ((2,), (3,))]),
+        (("n", 2, 2), (-1, 4), [((0,), (0,)), ((1, 2), (1,))]),
+        (("n", 4, 1), (-1, 4), [((0,), (0,)), ((1, 2), (1,))]),
+        (("n", 6, 2, 4), (-1, 3, 8), [((0, 1), (0, 1)), ((2, 3), (2,))]),
+        (("n", 6, 4), (-1, 8), [((0, 1, 2), (0, 1))]),
+        (("n", "m", 4), (-1, 2, 2), [((0, 1), (0,)), ((2,), (1, 2))]),
+    ],
+)
+def test_the_last_axes_close_groups_whatever_the_batch(
+    given: tuple[Any, ...], target: tuple[Any, ...], wanted: list[Any]
+) -> None:
+    found = groups_of(given, target)
+    assert found is not None
+    assert [(group.before, group.after) for group in found] == wanted

@@ -62,6 +62,9 @@ CASES: dict[str, Run] = {
         lambda m, x: x.view(x.size(0), x.size(1) // 2, 2, x.size(2), x.size(3)),
         (N, 2, 2, N, N),
     ),
+    "unflatten": (lambda m, x: x.unflatten(1, (2, -1)), (N, 2, 2, N, N)),
+    "unflatten a batch": (lambda m, x: torch.unflatten(x, 0, (1, -1)), (N,) * 5),
+    "unflatten to a shape": (lambda m, x: x.unflatten(1, x.shape[1:2]), N),
     "whole shape": (lambda m, x: x.view(x.shape), N),
     "part of a shape": (lambda m, x: x.view(x.shape[:2] + (-1,)), N),  # noqa: RUF005 - no proxy unpacks
     "computed part": (lambda m, x: x.new_zeros(x.shape[: x.dim() - 2]), N),
