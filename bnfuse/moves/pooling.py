@@ -72,12 +72,10 @@ def _passes_cumulative_sum(call: Call, affine: Affine) -> bool:
 
 def _is_constant_on_sum(call: Call, affine: Affine) -> bool:
     """Whether a cumulative sum, of values of one dtype, adds up elements with one scale."""
-    if affine.rank == 0:
-        return True
+    if affine.rank <= 1 or call.options["dtype"] is not None:
+        return affine.rank == 0 and call.options["dtype"] is None
     axis = axis_of(call.options["dim"], affine.rank)
-    if axis is None or affine.rank == 1 or call.options["dtype"] is not None:
-        return False
-    return affine.is_constant_on(axis)
+    return axis is not None and affine.is_constant_on(axis)
 
 
 def _is_constant_where_pooled(call: Call, affine: Affine) -> bool:

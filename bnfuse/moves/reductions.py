@@ -62,7 +62,7 @@ def down_through_reduction(
 def _without_axes(call: Call, affine: Affine) -> Affine | None:
     """Return the affine behind a mean: the axes go, or are left with one coefficient."""
     if affine.rank == 0:
-        return affine
+        return None if call.options["dtype"] is not None else affine
     axes = _axes(call, affine.rank)
     if affine.rank == 1 or axes is None:
         return None
@@ -82,7 +82,7 @@ def _without_axes(call: Call, affine: Affine) -> Affine | None:
 def _with_axes(call: Call, affine: Affine) -> Affine | None:
     """Return the affine before a mean: the axes come back, with one coefficient along them."""
     if affine.rank == 0:
-        return affine
+        return None if call.options["dtype"] is not None else affine
     dims, keeps = call.options["dim"], call.options["keepdim"]
     count = len(dims) if isinstance(dims, list | tuple) else 1
     rank = affine.rank if keeps else affine.rank + count

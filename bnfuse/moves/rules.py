@@ -11,6 +11,7 @@ from bnfuse.moves.activations import (
 )
 from bnfuse.moves.arithmetic import down_through_arithmetic, up_through_arithmetic
 from bnfuse.moves.bounds import down_through_choice, up_through_choice
+from bnfuse.moves.dtypes import down_through_cast, up_through_cast
 from bnfuse.moves.layout import down_through_layout, up_through_layout
 from bnfuse.moves.norms import up_into_embedding, up_into_own_affine
 from bnfuse.moves.pooling import UNCHANGED, down_unchanged, up_unchanged
@@ -40,6 +41,7 @@ RULES: dict[Kind, Rule] = {
     **dict.fromkeys(_NORMS, Rule(up_into_own_affine, nothing_down)),
     Kind.EMBEDDING: Rule(up_into_embedding, nothing_down),
     **dict.fromkeys(_CHOICES, Rule(up_through_choice, down_through_choice)),
+    Kind.CAST: Rule(up_through_cast, down_through_cast),
     Kind.ABSOLUTE: Rule(up_through_absolute, down_through_absolute),
     Kind.GATE: Rule(up_through_gate, down_through_gate),
     Kind.SOFTMAX: Rule(nothing_up, down_into_softmax),

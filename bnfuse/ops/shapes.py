@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 
 _SAME_SHAPE = frozenset(
     {
-        Kind.IDENTITY, Kind.DROPOUT, Kind.COPY, Kind.NEGATE, Kind.ABSOLUTE, Kind.RECTIFIER,
-        Kind.CLAMP, Kind.SOFTMAX, Kind.ACTIVATION, Kind.LAYER_NORM, Kind.GROUP_NORM,
-        Kind.RMS_NORM, Kind.CUMULATIVE_SUM, Kind.FLIP, Kind.ROLL, Kind.CHANNEL_SHUFFLE,
+        Kind.IDENTITY, Kind.DROPOUT, Kind.COPY, Kind.CAST, Kind.NEGATE, Kind.ABSOLUTE,
+        Kind.RECTIFIER, Kind.CLAMP, Kind.SOFTMAX, Kind.ACTIVATION, Kind.LAYER_NORM,
+        Kind.GROUP_NORM, Kind.RMS_NORM, Kind.CUMULATIVE_SUM, Kind.FLIP, Kind.ROLL,
+        Kind.CHANNEL_SHUFFLE,
     }
 )  # fmt: skip
 _INTEGER_ARITHMETIC = (operator.floordiv, operator.mul, operator.add, operator.sub)

@@ -24,6 +24,7 @@ class Kind(enum.Enum):
     IDENTITY = "identity"
     DROPOUT = "dropout"
     COPY = "copy"
+    CAST = "cast"
     ADD = "sum"
     SUBTRACT = "difference"
     MULTIPLY = "product"

@@ -12,6 +12,7 @@ from bnfuse.ops.table import Kind, Operation
 
 _ATEN = torch.ops.aten
 
+_CAST = ("input", "dtype", "non_blocking", "copy", "memory_format")
 _UNFLATTEN = ("input", "split_dim", "sizes")
 
 LAYOUT = (
@@ -131,6 +132,12 @@ LAYOUT = (
         kind=Kind.PADDING,
         functions={F.pad: ("input", "padding", "mode", "value")},
         options={"padding": 0, "value": 0.0, "mode": "constant"},
+    ),
+    Operation(
+        kind=Kind.CAST,
+        functions={_ATEN.to.dtype: _CAST},
+        methods={"to": _CAST, **dict.fromkeys(("float", "double", "half", "bfloat16"), ("input",))},
+        options={"dtype": None, "non_blocking": False, "copy": False, "memory_format": None},
     ),
     Operation(
         kind=Kind.COPY,

@@ -38,12 +38,7 @@ MODULES = (
 )
 
 
-# A cast to the dtype that a value already has is a cast for values of another dtype.
-AWAITED = frozenset(
-    {
-        "b9-cast-to-the-same-dtype",
-    }
-)
+AWAITED: frozenset[str] = frozenset()
 # Here the graph of a part stands by: every call of the example runs the part's own Python.
 IDLE = frozenset({"hook-with-keywords-on-the-model", "python-child-called-layer-by-layer"})
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
 from tests.moves.support import Model, checked, image, operations
 from tests.support import ready
@@ -51,6 +52,53 @@ def test_numbers_go_where_the_value_is_surely_floating(run: Callable[[Any, Tenso
 def test_a_cast_says_the_dtype() -> None:
     model = ready(Model(lambda m, x: m.head(x.double() / 255), head=nn.Conv2d(3, 2, 1)))
     assert "truediv" not in operations(checked(model, image())[0])
+
+
+CASTS: dict[str, Callable[[Any], Any]] = {
+    "to": lambda y: y.to(torch.float64),
+    "to-by-name": lambda y: y.to(dtype=torch.float64, copy=True),
+    "double": lambda y: y.double(),
+    "of-a-rectifier": lambda y: y.neg().double(),
+    "aten": lambda y: torch.ops.aten.to.dtype(y, torch.float64),
+}
+REAL_CASTS: dict[str, Callable[[Any], Any]] = {
+    "narrower": lambda y: y.float().double(),
+    "of-another": lambda y: y.to(torch.float32).to(torch.float64),
+    "to-a-device": lambda y: y.to("cpu"),
+    "to-a-device-and-dtype": lambda y: y.to("cpu", torch.float64),
+    "like-another": lambda y: y.to(y.sigmoid()),
+}
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+@pytest.mark.parametrize("name", [*CASTS, *REAL_CASTS])
+def test_a_cast_to_the_same_dtype_is_passed(name: str, is_up: bool) -> None:
+    cast = {**CASTS, **REAL_CASTS}[name]
+    if is_up:
+        model = model_of(lambda m, x: m.norm(cast(m.a(x))))
+    else:
+        model = model_of(lambda m, x: m.head(cast(m.a(x).sigmoid() * m.c)))
+    fused, _ = checked(model, image(), bound=1e-12 if name in CASTS else 1e-6)
+    assert (not {"norm", "mul"} & {*operations(fused)}) == (name in CASTS)
+
+
+def test_a_value_of_unknown_dtype_is_cast() -> None:
+    model = model_of(lambda m, x: m.head((x[:, :1] * m.c).double()))
+    assert "mul" in operations(checked(model, image())[0])
+
+
+WHOLE_NUMBERS: dict[str, Callable[[Any, Tensor], Any]] = {
+    "places": lambda m, x: m.head(F.max_pool2d(m.a(x), 2, return_indices=True)[1] / 4),
+    "bits": lambda m, x: m.head(m.a(x).view(torch.int32)[..., ::2] / 2**31),
+    "sum": lambda m, x: m.head(m.a(x).sum(2, keepdim=True, dtype=torch.int64) / 4),
+    "cumulative-sum": lambda m, x: m.head(m.a(x).cumsum(2, dtype=torch.int64) / 4),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_NUMBERS)
+def test_what_is_made_of_floating_point_numbers_may_be_none(name: str) -> None:
+    model = model_of(WHOLE_NUMBERS[name]).float()
+    assert "truediv" in operations(checked(model, image().float(), bound=1e-5)[0])
 
 
 @pytest.mark.parametrize("has_norm", [True, False])
