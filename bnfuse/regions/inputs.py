@@ -86,7 +86,8 @@ def guessed_inputs(
             return
         tried.add(shapes)
         yield {
-            node: drawn(shape, generator) for node, shape in zip(region.inputs, shapes, strict=True)
+            node: _values(program, region, node, drawn(shape, generator))
+            for node, shape in zip(region.inputs, shapes, strict=True)
         }
 
 
@@ -95,12 +96,26 @@ def drawn(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=generator, device="cpu")
 
 
+def _values(program: Program, region: Region, node: fx.Node, random: Tensor) -> Tensor:
+    """Return random values as the region reads them: as rows of a table, as a mask, or plain."""
+    for reader in region.nodes:
+        call = read_call(program, reader) if node in reader.all_input_nodes else None
+        if call is None or node not in call.operands:
+            continue
+        if call.kind is Kind.EMBEDDING and call.tensor("weight") is not None:
+            return (random * 64).long().remainder(call.weight.shape[0])
+        if call.kind in (Kind.CHOICE, Kind.FILL) and node is call.operands[-1]:
+            return random > 0
+    return random
+
+
 def _guesses(program: Program, region: Region) -> Iterator[Guess]:
     channels, ranks = _sizes_of_layers(program, region)
     asked = tuple(_asked(program, region, node) or channels[0] for node in region.inputs)
     per_input = list(islice(_choices(channels, asked), 24))
     reach = _reach(program, region)
-    for spatial, scales in [(s, _SCALES[0]) for s in (*_SPATIAL, (reach + 4, reach + 2))] + [
+    sizes = [*_sizes_of_constants(program, region), *_SPATIAL, (reach + 4, reach + 2)]
+    for spatial, scales in [(s, _SCALES[0]) for s in sizes] + [
         (_SPATIAL[1], scales) for scales in _SCALES[1:]
     ]:
         for rank, is_last, chosen in product(ranks, (False, True), per_input):
@@ -140,6 +155,23 @@ def _reach(program: Program, region: Region) -> int:
             steps = step if isinstance(step, list | tuple) else (step,)
             reach += max(steps) * (max(call.weight.shape[2:], default=1) - 1)
     return reach
+
+
+def _sizes_of_constants(program: Program, region: Region) -> list[tuple[int, int]]:
+    """Return the last two sizes of tensors that are to fit values: masks, constants, norms'."""
+    calls = [read_call(program, node) for node in region.nodes]
+    weights = {
+        c.path for call in calls if call and call.kind.is_linear for c in call.owned.values()
+    }
+    found: list[tuple[int, ...]] = []
+    for node, call in zip(region.nodes, calls, strict=True):
+        path = str(node.target) if node.op == "get_attr" else ""
+        tensor = program.tensor(path) if path and path not in weights else None
+        if call is not None and call.kind is Kind.LAYER_NORM:
+            tensor = call.tensor("weight")
+        if tensor is not None and tensor.ndim > 1 and 1 not in tensor.shape[-2:]:
+            found.append(tuple(tensor.shape[-2:]))
+    return [(sizes[1], sizes[0]) for sizes in dict.fromkeys(found)]  # counted from the last axis
 
 
 def _sizes_of_layers(program: Program, region: Region) -> tuple[list[int], list[int]]:
