@@ -161,3 +161,26 @@ def tests_none(code: CodeType) -> bool:
         "_NONE" in instruction.opname or instruction.opname == "IS_OP"
         for instruction in dis.get_instructions(code)
     )
+
+
+_ASKING = frozenset({"isinstance", "issubclass", "_abc_instancecheck"})
+_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD", "MATCH_CLASS"})
+
+
+@lru_cache(maxsize=1024)
+def places_that_ask(code: CodeType) -> frozenset[int]:
+    """Return the offsets of the instructions that ask for the type of a value.
+
+    They read an attribute, match a class, or call ``isinstance``: a call starts in the source where
+    the name of what it calls does.
+    """
+    found, calls, names = set(), [], set()
+    for step in dis.get_instructions(code):
+        where = step.positions and (step.positions.lineno, step.positions.col_offset)
+        if step.opname in _ATTRIBUTES:
+            found.add(step.offset)
+        elif "CALL" in step.opname:
+            calls.append((step.offset, where))
+        elif isinstance(step.argval, str) and step.argval in _ASKING:
+            names.add(where)
+    return frozenset({*found, *(offset for offset, where in calls if where in names)})

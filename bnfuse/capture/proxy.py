@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import operator
+import sys
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
+from bnfuse.capture.code import places_that_ask
 from bnfuse.capture.watch import called_by_torch
 
 if TYPE_CHECKING:
@@ -27,8 +29,13 @@ class RecordingProxy(fx.Proxy):
 
     @property  # type: ignore[misc]  # object has it as a plain attribute
     def __class__(self) -> type:
-        """The type of the value, for a forward that asks; PyTorch itself sees a proxy."""
-        if called_by_torch(1):
+        """The type of the value, for a forward that asks; PyTorch itself sees a proxy.
+
+        So do its functions in C, which a forward calls without a frame of theirs in between: one
+        that takes a proxy for a tensor reads memory that is none of its own.
+        """
+        frame = sys._getframe(1)
+        if called_by_torch(1) or frame.f_lasti not in places_that_ask(frame.f_code):
             return type(self)
         tracer: ModelTracer = self.tracer  # type: ignore[assignment]  # only that one makes these
         return tracer.type_of(self.node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,6 +50,49 @@ def set_attribute(x: Any) -> Any:
 def test_accepted_and_right(run: Callable[[Any], object]) -> None:
     captured = capture(Running(run).eval())
     assert isinstance(captured, Capture), captured
+
+
+def asked_in_a_generator(x: Any) -> Any:
+    return x if all(isinstance(value, torch.Tensor) for value in [x]) else x[0]
+
+
+def asked_of_a_class(x: Any) -> Any:
+    match x:
+        case torch.Tensor():
+            return x
+    return x[0]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        asked_in_a_generator,
+        asked_of_a_class,
+        lambda x: x if issubclass(x.__class__, torch.Tensor) else x[0],
+        lambda x: x[0] if isinstance(x, Sequence) else x,
+    ],
+)
+def test_a_forward_that_asks_is_told(run: Callable[[Any], Any]) -> None:
+    captured = capture(Running(run).eval())
+    assert isinstance(captured, Capture), captured
+    assert [node.op for node in captured.program.graph.nodes] == ["placeholder", "output"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: torch.pow(x, 2),
+        lambda x: torch.where(x > 0, x, 0.0),
+        lambda x: torch.remainder(x, 2),
+        lambda x: torch.xlogy(x, 2),
+        lambda x: torch.clamp(x, x, 2.0),
+        lambda x: torch.zeros(x.shape[0]) + x,
+    ],
+)
+def test_functions_in_c_take_a_proxy_for_what_it_is(run: Callable[[Any], Any]) -> None:
+    """One that took it for a tensor would read memory that is none of its own."""
+    captured = capture(Running(run).eval())
+    assert isinstance(captured, Capture | str)
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ BOTH: dict[str, tuple[Run, str]] = {
     "fill-infinite": (lambda m, y: torch.masked_fill(y, m.mask, -INF).clamp(0), POSITIVE_SCALE),
     "fill-1": (lambda m, y: y.masked_fill(m.mask, 1.0), NONE),
     "fill-by-a-size": (lambda m, y: y.masked_fill(m.mask, y.dim() - 4), NONE),
-    "where-0": (lambda m, y: torch.where(m.mask, y, m.zero), SCALE),
-    "where-0-first": (lambda m, y: torch.where(m.mask, m.zero, y), SCALE),
+    "where-0": (lambda m, y: torch.where(m.mask, y, 0.0), SCALE),
+    "where-0-first": (lambda m, y: torch.where(m.mask, 0.0, y), SCALE),
     "where-method": (lambda m, y: y.where(m.mask, m.zero), SCALE),
     "where-2": (lambda m, y: y.where(m.mask, 2), NONE),
 }
