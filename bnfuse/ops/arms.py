@@ -10,7 +10,7 @@ import torch
 from bnfuse.affine import as_float64
 from bnfuse.affine.branch import Branch, Grid, grid_of
 from bnfuse.ops.calls import Call, read_call
-from bnfuse.ops.geometry import branch_of
+from bnfuse.ops.geometry import branch_of, pool_branch
 from bnfuse.ops.linear import norm_affine
 from bnfuse.ops.odd import is_fixed
 from bnfuse.ops.table import Kind
@@ -65,7 +65,8 @@ def _arm(program: Program, term: Term) -> Arm:
     call = read_call(program, term.value) if term.is_own else None
     if call is not None:
         branch = branch_of(program, call)
-        if branch is not None or _is_constant_norm(program, call):
+        is_pool = call.kind is Kind.AVERAGE_POOL
+        if branch is not None or is_pool or _is_constant_norm(program, call):
             return Arm(term, call.input, call, branch)
     return Arm(term, term.value, None, None)
 
@@ -92,9 +93,13 @@ def clusters_of(program: Program, arms: dict[fx.Node, list[Arm]]) -> list[tuple[
                 found += [chosen] if len(chosen) > 1 else []
                 gone = {arm.term for arm in chosen}
                 rest = [arm for arm in rest if arm.term not in gone]
-        norms = _norms([arm for arm in rest if arm.branch is None])
+        norms = _norms([arm for arm in rest if arm.branch is None and not _is_pool(arm)])
         found += [norms] if len(norms) > 1 else []
     return found
+
+
+def _is_pool(arm: Arm) -> bool:
+    return arm.call is not None and arm.call.kind is Kind.AVERAGE_POOL
 
 
 def _size(arm: Arm) -> int:
@@ -135,6 +140,8 @@ def _as_branch(program: Program, arm: Arm, main: Arm) -> Arm | None:
     axes, channels = weight.ndim - 2, main.branch.channels[0]
     if arm.call is None:
         return replace(arm, branch=_identity(channels, axes, main.branch.weight.device))
+    if _is_pool(arm):  # of any rank that the convolution takes: it works on the same last axes
+        return replace(arm, branch=pool_branch(arm.call, channels, weight))
     branch = _norm(arm.call, axes, weight.dtype)
     # A convolution takes a value without a batch axis as well, where axis 1 is another one.
     rank = program.shapes.rank(arm.call.node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from bnfuse.graph.border import BorderMap
 from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops.calls import argument_names
 from bnfuse.ops.odd import is_fixed
+from bnfuse.ops.shape_rules import spatial_axes
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -46,6 +48,40 @@ def branch_of(program: Program, call: Call) -> Branch | None:
         dilation,
         int(call.options["groups"]),
         str(call.options["padding_mode"]),
+    )
+
+
+def pool_branch(call: Call, channels: int, weight: torch.Tensor) -> Branch | None:
+    """Return an average pool as a convolution of each channel, with ``1 / k`` at its ``k`` taps.
+
+    Every window divides by the same number where padded zeros are counted, or there are none, and
+    none reaches over the end of the padding.
+
+    Args:
+        call: The pool.
+        channels: How many channels it is given.
+        weight: That of a convolution beside it, whose axes it has to have.
+    """
+    axes, options = weight.ndim - 2, call.options
+    kernel = _each(options["kernel_size"], axes)
+    stride = _each(options["stride"] or kernel, axes)
+    padding = _each(options["padding"], axes)
+    if call.hooked or spatial_axes(call) != axes or options["ceil_mode"] is not False:
+        return None
+    if kernel is None or stride is None or padding is None:
+        return None
+    divisor = options.get("divisor_override") or prod(kernel)
+    is_even = options["count_include_pad"] is True or not any(padding)
+    if not is_even or type(divisor) is not int:
+        return None
+    taps = torch.full((channels, 1, *kernel), 1 / divisor, dtype=torch.float64)
+    return Branch(
+        taps.to(weight.device),
+        torch.zeros(channels, dtype=torch.float64, device=weight.device),
+        stride,
+        padding,
+        (1,) * axes,
+        channels,
     )
 
 
