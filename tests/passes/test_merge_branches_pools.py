@@ -91,4 +91,4 @@ def test_pools_alone_and_with_hooks_stay() -> None:
 
 def test_a_pool_that_is_read_twice_stays() -> None:
     layers = {"pool": nn.AvgPool2d(3, 1, 1), "conv": conv()}
-    assert not is_merged(lambda m, x: (y := m.pool(x)) + m.conv(x) + y.sigmoid(), **layers)
+    assert not is_merged(lambda m, x: (y := m.pool(x)) + m.conv(x) + y.sigmoid(), X, **layers)

@@ -97,7 +97,7 @@ def test_random_operations_draw_the_same_numbers_before_and_after() -> None:
 
 def test_a_part_without_a_fitting_guess_is_observed() -> None:
     """Also where its inputs are whole numbers."""
-    model = One(lambda m, x: m.b(m.a(x)), a=nn.Embedding(5, 6), b=nn.Linear(6, 2))
+    model = One(lambda m, x: m.b(m.a(x)), a=nn.EmbeddingBag(5, 6), b=nn.Linear(6, 2))
     program, nodes = traced(model)
     match: Any = SimpleNamespace(nodes=(nodes["a"], nodes["b"]), ranks=())
     examples: list[Arguments | None] = [None, ((torch.zeros(2, 3, dtype=torch.int64),), {})]
