@@ -150,3 +150,34 @@ def test_known_sizes_stay_and_others_are_filled_in() -> None:
 def test_random_numbers_are_on_the_cpu_whatever_the_default() -> None:
     with torch.device("meta"):
         assert drawn((2,), torch.Generator().manual_seed(0)).device.type == "cpu"
+
+
+def first_inputs(model: nn.Module, *names: str) -> dict[str, torch.Tensor]:
+    """Return the first inputs of a region, by name."""
+    program, nodes = traced(model)
+    region = region_of(nodes[name] for name in names)
+    inputs = next(guessed_inputs(program, region, torch.Generator()))
+    return {node.name: tensor for node, tensor in inputs.items()}
+
+
+def test_what_is_looked_up_in_a_table_are_its_rows() -> None:
+    (ids,) = first_inputs(nn.Sequential(nn.Embedding(5, 6)), "_0").values()
+    assert ids.dtype is torch.int64
+    assert 0 <= int(ids.min()) <= int(ids.max()) < 5
+
+
+def test_what_chooses_is_a_mask() -> None:
+    model = Two(lambda m, x, y: torch.where(x, y, m.a(y)), a=nn.Conv2d(3, 3, 1))
+    inputs = first_inputs(model, "where", "a")
+    assert [inputs[name].dtype for name in ("x", "y")] == [torch.bool, torch.float64]
+
+
+def test_constants_tell_the_sizes_of_what_they_meet() -> None:
+    model = One(
+        lambda m, x: m.a(x).masked_fill(m.mask, 0.0),
+        a=nn.Conv2d(3, 3, 1),
+        mask=nn.Buffer(torch.zeros(5, 11, dtype=torch.bool)),
+    )
+    assert first_inputs(model, "masked_fill", "a")["x"].shape[2:] == (5, 11)
+    model = One(lambda m, x: m.b(m.a(x)), a=nn.Conv2d(3, 3, 1), b=nn.LayerNorm((5, 11)))
+    assert first_inputs(model, "a", "b")["x"].shape[2:] == (5, 11)
