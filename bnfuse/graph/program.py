@@ -40,8 +40,7 @@ class Program:
         root: The copied module tree; attribute paths are relative to it.
         graph: The graph of the root's forward.
         by_reference: Identities of modules that are the caller's own, never to be changed.
-        other_axis: Names of batch norms known, from an example, to normalize another axis than the
-            layer before them writes its channels on.
+        other_axis: Names of batch norms that an example shows to normalize another axis.
         written: Paths of tensors that the forward, as it was captured, may write.
         replaced: What is read in the place of a value, for values that were replaced.
         index: Which nodes read what.
