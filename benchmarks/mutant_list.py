@@ -101,7 +101,7 @@ GUARDS = (
 
 CHECK_OFF = Mutant(
     "check of each rewrite", "bnfuse/attempts.py",
-    "RewriteChecks(known.refused, known.suspects, request.is_checked)",
-    "RewriteChecks(known.refused, known.suspects, is_on=False)",
+    "RewriteChecks(known.refused, known.only, known.suspects, request.is_checked)",
+    "RewriteChecks(known.refused, known.only, known.suspects, is_on=False)",
 )  # fmt: skip
 """Not a mistake: what switches the check of each rewrite off."""

@@ -73,11 +73,13 @@ class Known:
         other_axis: Batch norms that normalize another axis than their neighbour's channels.
         suspects: Rewrites whose check is to take rounding into account.
         refused: Rewrites that are wrong, and how that shows.
+        only: The rewrites that a trial is to make; None for all.
     """
 
     other_axis: frozenset[str] = frozenset()
     suspects: frozenset[RewriteKey] = frozenset()
     refused: dict[RewriteKey, str] = field(default_factory=dict)
+    only: frozenset[RewriteKey] | None = None
 
     def after(self, failed: dict[RewriteKey, str]) -> Known:
         """Return what is known after some rewrites failed; at first they are only suspected."""
@@ -109,7 +111,7 @@ def optimized(request: Request) -> nn.Module:
             break
         known = replace(known, refused={**known.refused, culprit: outcome.headline})
         known, attempt = _settled(request, known)
-    return _unfused(request.model, outcome.headline)
+    return _unfused(request, outcome.headline)
 
 
 def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
@@ -131,7 +133,7 @@ def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
         else:
             return known, attempt
     why = "; ".join(f"{key.site}: {why}" for key, why in known.refused.items())
-    return known, Attempt(_unfused(request.model, why), RewriteChecks())
+    return known, Attempt(_unfused(request, why), RewriteChecks())
 
 
 def _attempt(request: Request, known: Known) -> Attempt:
@@ -144,7 +146,7 @@ def _attempt(request: Request, known: Known) -> Attempt:
                 f"converted to {request.dtype}: optimize it without dtype."
             )
         round_all(copied.model, request.dtype)
-    checks = RewriteChecks(known.refused, known.suspects, request.is_checked)
+    checks = RewriteChecks(known.refused, known.only, known.suspects, request.is_checked)
     rewriter = TreeRewriter(
         copied.model,
         copied.by_reference,
@@ -210,9 +212,8 @@ def _culprit(request: Request, known: Known, made: Sequence[RewriteKey]) -> Rewr
     unchecked = replace(request, is_checked=False)
 
     def is_right(count: int) -> bool:
-        refused = {**known.refused, **dict.fromkeys(made[count:], "left out for a trial")}
         try:
-            attempt = _attempt(unchecked, replace(known, refused=refused))
+            attempt = _attempt(unchecked, replace(known, only=frozenset(made[:count])))
         except BrokenRewriteError:
             return False
         return _verified(request, attempt).passed
@@ -238,11 +239,11 @@ def _place_of_example(module: nn.Module) -> torch.device | None:
     return None
 
 
-def _unfused(model: nn.Module, why: str) -> nn.Module:
+def _unfused(request: Request, why: str) -> nn.Module:
     """Return a copy of the model with nothing done, since doing it went wrong."""
-    plain = copy_model(model).model
+    plain = copy_model(request.model).model.to(request.dtype)
     kept = Inventory.of_modules(plain).all_kept("check-failed", why)
-    attach(plain, summed(type(model).__name__, [kept], None))
+    attach(plain, summed(type(request.model).__name__, [kept], None))
     return plain
 
 

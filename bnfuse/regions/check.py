@@ -69,6 +69,7 @@ class RewriteChecks:
 
     Attributes:
         refused: Rewrites that are not to be made, and why.
+        only: The rewrites that are to be made; None for all others.
         is_on: Whether to check those that are made.
         made: Those that were made, in order, with their largest relative error; None for those that
             were not checked.
@@ -79,6 +80,7 @@ class RewriteChecks:
     """
 
     refused: dict[RewriteKey, str] = field(default_factory=dict)
+    only: frozenset[RewriteKey] | None = None
     suspects: frozenset[RewriteKey] = frozenset()
     is_on: bool = True
     made: dict[RewriteKey, float | None] = field(default_factory=dict)
@@ -164,6 +166,8 @@ class PartChecks:
 
     def refusal(self, key: RewriteKey) -> str | None:
         """Return why a rewrite is not to be made, or None."""
+        if self.checks.only is not None and key not in self.checks.only:
+            return "left out for a trial"
         return self.checks.refused.get(key)
 
     def broken(self, key: RewriteKey, error: Exception) -> str:
