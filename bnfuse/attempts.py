@@ -17,10 +17,10 @@ from bnfuse.affine import forget, round_all
 from bnfuse.capture import copy_model
 from bnfuse.errors import AssumptionError, RequestError
 from bnfuse.graph.part import part_forward
+from bnfuse.outcomes import previous_report, undone_row, unfused
 from bnfuse.regions import BrokenRewriteError, RewriteChecks, RewriteKey
-from bnfuse.report.inventory import Inventory, summed
-from bnfuse.report.reasons import decline
-from bnfuse.report.report import Row, attach, report
+from bnfuse.report.inventory import summed
+from bnfuse.report.report import attach
 from bnfuse.rewriting import TreeRewriter
 from bnfuse.validation import OutputError, Verification, verify
 from bnfuse.validation.inputs import cast_floating, map_tensors
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from bnfuse.report import Report
     from bnfuse.validation.inputs import Arguments
 
 MOST_ATTEMPTS = 16
@@ -111,7 +110,7 @@ def optimized(request: Request) -> nn.Module:
             break
         known = replace(known, refused={**known.refused, culprit: outcome.headline})
         known, attempt = _settled(request, known)
-    return _unfused(request, outcome.headline)
+    return unfused(request.model, request.dtype, outcome.headline)
 
 
 def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
@@ -133,7 +132,7 @@ def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
         else:
             return known, attempt
     why = "; ".join(f"{key.site}: {why}" for key, why in known.refused.items())
-    return known, Attempt(_unfused(request, why), RewriteChecks())
+    return known, Attempt(unfused(request.model, request.dtype, why), RewriteChecks())
 
 
 def _attempt(request: Request, known: Known) -> Attempt:
@@ -159,18 +158,11 @@ def _attempt(request: Request, known: Known) -> Attempt:
     for tensor in [*module.parameters(), *module.buffers()]:
         forget(tensor)
     outcomes = list(rewriter.outcomes.values())
-    made = summed(type(request.model).__name__, outcomes, _previous_report(request.model))
+    made = summed(type(request.model).__name__, outcomes, previous_report(request.model))
     seconds = checks.seconds if request.is_checked else None
-    undone = tuple(_undone(key, why) for key, why in known.refused.items())
+    undone = tuple(undone_row(key, why) for key, why in known.refused.items())
     attach(module, replace(made, undone=undone, check_seconds=seconds))
     return Attempt(module, checks)
-
-
-def _undone(key: RewriteKey, why: str) -> Row:
-    """Return the row of a rewrite that was left out."""
-    name = f"{key.part}.{key.site}" if key.part else key.site
-    reason = decline("check-failed", name, why)
-    return Row(name, name, by=key.by, reason=reason.code, why=reason.why, remedy=reason.remedy)
 
 
 def _site_in_the_way(module: nn.Module, example: Arguments | None) -> str | None:
@@ -237,26 +229,3 @@ def _place_of_example(module: nn.Module) -> torch.device | None:
         if forward is not None and forward.assumptions.hold_for_one_shape:
             return next((tensor.device for tensor in inner.parameters()), None)
     return None
-
-
-def _unfused(request: Request, why: str) -> nn.Module:
-    """Return a copy of the model with nothing done, since doing it went wrong."""
-    plain = copy_model(request.model).model.to(request.dtype)
-    kept = Inventory.of_modules(plain).all_kept("check-failed", why)
-    attach(plain, summed(type(request.model).__name__, [kept], None))
-    return plain
-
-
-def _previous_report(model: nn.Module) -> Report | None:
-    """Return the report of an earlier optimization, kept call sites only where none looks again."""
-    try:
-        previous = report(model)
-    except RequestError:
-        return None
-    parts = [name for name, module in model.named_modules() if part_forward(module)]
-    kept = (
-        row
-        for row in previous.kept
-        if any(not part or f"{row.name}.".startswith(f"{part}.") for part in parts)
-    )
-    return replace(previous, kept=tuple(kept))

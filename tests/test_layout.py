@@ -17,6 +17,7 @@ WITHOUT_TESTS_OF_THEIR_OWN = {
     "bnfuse/__main__.py": "one call; run by tests/test_packaging.py and tests/cli/test_app.py",
     "bnfuse/cli/terminal.py": "what it prints is checked by the tests of the commands",
     "bnfuse/ops/table.py": "data; every spelling is read by tests/ops/test_calls.py",
+    "bnfuse/outcomes.py": "what it reports is checked by tests/test_attempts.py",
     "bnfuse/optimizer.py": "every test of a fold goes through it",
     "bnfuse/validation/result.py": "what it says is checked by tests/validation/test_verify.py",
     "bnfuse/validation/runners.py": "every test of verify goes through it",

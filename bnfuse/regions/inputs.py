@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice, product
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -114,7 +114,8 @@ def _guesses(program: Program, region: Region) -> Iterator[Guess]:
     asked = tuple(_asked(program, region, node) or channels[0] for node in region.inputs)
     per_input = list(islice(_choices(channels, asked), 24))
     reach = _reach(program, region)
-    sizes = [*_sizes_of_constants(program, region), *_SPATIAL, (reach + 4, reach + 2)]
+    given = [*_sizes_of_constants(program, region), *_sizes_for_outputs(program, region)]
+    sizes = [*given, *_SPATIAL, (reach + 4, reach + 2)]
     for spatial, scales in [(s, _SCALES[0]) for s in sizes] + [
         (_SPATIAL[1], scales) for scales in _SCALES[1:]
     ]:
@@ -134,7 +135,8 @@ def _asked(program: Program, region: Region, node: fx.Node) -> int | None:
     """Return how many channels the first layer of a region that reads an input asks for."""
     for user in region.nodes:
         call = read_call(program, user) if node in user.all_input_nodes else None
-        if call is not None and call.kind in _CHANNELS_OF_INPUT and call.input is node:
+        is_first = call is not None and call.kind in _CHANNELS_OF_INPUT and call.input is node
+        if call is not None and is_first and call.tensor("weight") is not None:
             return _channels_of(call)
     return None
 
@@ -150,11 +152,29 @@ def _reach(program: Program, region: Region) -> int:
     reach = 1
     for node in region.nodes:
         call = read_call(program, node)
-        if call is not None and call.kind is Kind.CONVOLUTION:
+        if call is not None and call.kind is Kind.CONVOLUTION and call.tensor("weight") is not None:
             step = call.options.get("dilation", 1)
             steps = step if isinstance(step, list | tuple) else (step,)
             reach += max(steps) * (max(call.weight.shape[2:], default=1) - 1)
     return reach
+
+
+def _sizes_for_outputs(program: Program, region: Region) -> list[tuple[int, int]]:
+    """Return the image sizes for which transposed convolutions can give the sizes asked of them.
+
+    ``out = (in - 1) stride - 2 padding + dilation (k - 1) + 1``, and up to ``stride - 1`` more.
+    """
+    found = []
+    for node in region.nodes:
+        wanted: Any = node.kwargs.get("output_size", node.args[1] if len(node.args) > 1 else None)
+        call = read_call(program, node) if isinstance(wanted, list | tuple) else None
+        if call is None or call.kind is not Kind.TRANSPOSED_CONVOLUTION or not call.is_module:
+            continue
+        names = ("stride", "padding", "dilation")
+        axes = zip(wanted, call.weight.shape[2:], *(call.options[n] for n in names), strict=False)
+        sizes = [(out + 2 * p - d * (k - 1) - 1) // s + 1 for out, k, s, p, d in axes]
+        found += [(sizes[-1], sizes[-2])] if len(sizes) > 1 else []
+    return found
 
 
 def _sizes_of_constants(program: Program, region: Region) -> list[tuple[int, int]]:
