@@ -8,6 +8,7 @@ import json
 import logging
 import warnings
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -80,8 +81,13 @@ def _batch_axes(optimized: nn.Module, call: Arguments) -> dict[str, Any]:
 
 
 def describe(proto: Any, made: Report) -> None:
-    """Replace the exporter's notes, which hold paths of this machine, by the report."""
+    """Replace the exporter's notes, which hold paths of this machine, by the report.
+
+    Equal models make equal files, so the report goes without how long its checks took.
+    """
     from bnfuse import __version__
+
+    rows = replace(made, check_seconds=None).to_dict()
 
     graphs = [proto.graph, *proto.functions]
     for graph in graphs:
@@ -89,7 +95,7 @@ def describe(proto: Any, made: Report) -> None:
             del noted.metadata_props[:]
             noted.doc_string = ""
     del proto.metadata_props[:]
-    for key, value in ((VERSION_KEY, __version__), (REPORT_KEY, json.dumps(made.to_dict()))):
+    for key, value in ((VERSION_KEY, __version__), (REPORT_KEY, json.dumps(rows))):
         proto.metadata_props.add(key=key, value=value)
     proto.producer_name, proto.producer_version = "bnfuse", __version__
 

@@ -83,7 +83,7 @@ class Report:
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """Return the report that ``to_dict`` made the dictionary of."""
         lists = ("folded", "merged", "fused", "kept", "undone")
-        rows = {name: tuple(Row(**row) for row in data.get(name, ())) for name in lists}
+        rows = {name: tuple(Row(**row) for row in data[name]) for name in lists}
         return cls(**{**data, **rows})
 
     def __str__(self) -> str:
