@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from bnfuse.capture.capture import ONE_AT_A_TIME
 from bnfuse.regions.compare import difference
 from bnfuse.regions.evaluate import Evaluator, nudged
 from bnfuse.regions.inputs import drawn, guessed_inputs
 from bnfuse.regions.observe import observed
-from bnfuse.regions.region import Region, region_of, successor
+from bnfuse.regions.region import Region, other_reader, region_of, successor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +126,7 @@ class PartChecks:
         program.replaced.clear()
         program.index.placed.clear()
         found = None
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with ONE_AT_A_TIME, torch.no_grad(), torch.random.fork_rng(devices=[]):
             evaluator = Evaluator(program, is_exact=is_exact)
             for inputs in self._inputs(program, region):
                 torch.default_generator.manual_seed(0)  # that of the CPU, where all is run
@@ -151,7 +152,7 @@ class PartChecks:
         if not self.checks.is_on:
             return None
         start = time.perf_counter()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with ONE_AT_A_TIME, torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             error, complaint = _outcome(program, before)
         self.checks.made[key] = error
@@ -201,10 +202,10 @@ def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
     now = successor(program, before.region)
     if now is None:
         return None, "it reads values that it did not read before"
-    inside = set(now.nodes)
-    for node in program.index.readers_of_placed():
-        if node not in inside and node.users:
-            return None, f"it changes what {node.name} computes as well"
+    if not before.region.outputs:
+        return 0.0, ""  # nothing reads what was rewritten
+    if other := other_reader(program, {*before.region.nodes, *now.nodes}):
+        return None, f"it changes what {other.name} computes as well"
     evaluator = Evaluator(program, is_exact=before.is_exact)
     try:
         values = evaluator.run(now.nodes, cloned(before.inputs))

@@ -129,3 +129,13 @@ def successor(program: Program, before: Region) -> Region | None:
         inside.add(node)
         pending += [source for source in node.all_input_nodes if source not in given]
     return Region(tuple(sorted(inside)), before.inputs, outputs)
+
+
+def other_reader(program: Program, own: set[fx.Node]) -> fx.Node | None:
+    """Return an operation outside that reads a tensor or a layer that is new."""
+    for node in program.index.readers_of_placed():
+        readers = node.users if node.op == "get_attr" else (node,)
+        for reader in readers:
+            if reader not in own and (reader.users or reader.op == "output"):
+                return reader
+    return None
