@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnfuse.capture import Capture, call_inside, capture, capture_by_example
 from bnfuse.capture.copying import copy_tree
@@ -16,7 +15,7 @@ from bnfuse.graph.hooks import FORWARD_HOOKS
 from bnfuse.graph.part import PartForward, install, part_forward
 from bnfuse.passes import PIPELINE, run_pass
 from bnfuse.regions import PartChecks, RewriteChecks
-from bnfuse.report.inventory import Inventory, Settled, not_captured
+from bnfuse.report.inventory import Inventory, Settled, is_norm, not_captured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -170,14 +169,14 @@ class TreeRewriter:
     def _children(self, module: nn.Module, path: str, obstacle: str) -> None:
         """Optimize the children of a module whose own forward stays Python."""
         owner = path or type(module).__name__
-        if isinstance(module, _BatchNorm):
+        if is_norm(module):
             self.outcomes[path] = not_captured(owner, obstacle)
         for name, child in list(module.named_children()):
             full = f"{path}.{name}" if path else name
             if id(child) in self._seen or part_forward(child):
                 continue
             self._seen.add(id(child))
-            if isinstance(child, _BatchNorm) and _is_torch_leaf(child):
+            if is_norm(child) and _is_torch_leaf(child):
                 self.outcomes[full] = not_captured(full, f"{owner}: {obstacle}")
             elif id(child) in self.by_reference:
                 self.outcomes[full] = Inventory.of_modules(child, full).all_kept("not-copyable")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from bnfuse.report.reasons import Decline, decline
 from bnfuse.report.report import Report, Row
@@ -91,7 +92,7 @@ class Inventory:
     @classmethod
     def of_modules(cls, model: nn.Module, path: str = "") -> Inventory:
         """List the batch-norm layers of a module without a graph."""
-        layers = [(n, m) for n, m in model.named_modules() if isinstance(m, _BatchNorm)]
+        layers = [(n, m) for n, m in model.named_modules() if is_norm(m)]
         names = [name or ("" if path else type(m).__name__) for name, m in layers]
         return cls(tuple(Site(name, name) for name in names), path)
 
@@ -176,6 +177,12 @@ def _last(into: str | None, moved: dict[str, str]) -> str:
         name = moved[name]
         seen.add(name)
     return name
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a layer is a batch norm, or an instance norm that acts as one in eval mode."""
+    has_statistics = isinstance(module, _InstanceNorm) and module.running_mean is not None
+    return isinstance(module, _BatchNorm) or has_statistics
 
 
 def _sites_at(program: Program, node: fx.Node) -> list[Site]:

@@ -60,7 +60,6 @@ class BranchOnData(nn.Module):
         return y if y.sum() > 0 else -y
 
 
-@pytest.mark.xfail(reason="instance norms of a forward that is not captured", strict=True)
 def test_an_instance_norm_of_a_forward_that_stays_python_is_listed() -> None:
     assert bnfuse.explain(ready(BranchOnData())).total == 1
 

@@ -120,3 +120,11 @@ def test_later_uses(tmp_path: Path) -> None:
     assert relative_error(fused(X.float()), model(X.float())) < 1e-5
     with torch.autocast("cpu", torch.bfloat16):
         assert fused(X.float()).dtype is model(X.float()).dtype
+
+
+def test_a_result_with_a_map_is_captured_whole_again() -> None:
+    model = sequential(nn.Tanh(), nn.BatchNorm2d(9), nn.Conv2d(9, 5, 3, padding=1), nn.Tanh())
+    fused = bnfuse.optimize(model)
+    again = bnfuse.optimize(fused)
+    assert isinstance(again, torch.fx.GraphModule)
+    assert bnfuse.report(again) == bnfuse.report(fused)
