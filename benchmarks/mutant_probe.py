@@ -36,25 +36,14 @@ class Difference(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shift, self.last = nn.Parameter(torch.randn(5)), nn.Linear(5, 4)
+        self.first, self.last = nn.Linear(5, 6), nn.Linear(6, 4)
+        self.shift = nn.Parameter(torch.randn(6))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a linear layer of ``x`` less a shifted value."""
+        """Return a linear layer of one value less another, shifted one."""
+        x = self.first(x.flatten(1))
         made: Tensor = self.last(torch.tanh(x) - (torch.sigmoid(x) + self.shift))
         return made
-
-
-class Permuted(nn.Module):
-    """A batch norm behind a permutation of a convolution's result that is not its own inverse."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 7, 3), nn.BatchNorm2d(5)
-        self.gain = nn.Parameter(torch.randn(7))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the result with its channels on the last axis, and scaled there."""
-        return self.conv(x).permute(0, 2, 3, 1) * self.gain
 
 
 class Branches(nn.Module):
@@ -75,7 +64,7 @@ def models() -> list[tuple[nn.Module, Tensor]]:
     """Return small models and an input for each."""
     image, vectors = torch.randn(2, 3, 8, 9), torch.randn(3, 5)
     wide = torch.randn(2, 4, 8, 9)
-    norm = nn.BatchNorm2d
+    norm, _pooled = nn.BatchNorm2d, (nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten())
     return [
         (nn.Sequential(nn.Conv2d(3, 4, 3), norm(4)), image),
         (nn.Sequential(nn.Conv2d(3, 3, 3, bias=False), norm(3)), image),
@@ -84,10 +73,15 @@ def models() -> list[tuple[nn.Module, Tensor]]:
         (nn.Sequential(nn.Tanh(), norm(4), nn.Conv2d(4, 6, 3, groups=2)), wide),
         (nn.Sequential(nn.Tanh(), nn.BatchNorm1d(5), nn.Linear(5, 4)), vectors),
         (nn.Sequential(nn.Conv2d(3, 12, 1), nn.Conv2d(12, 4, 3)), image),
+        (
+            nn.Sequential(
+                nn.Tanh(), norm(3), nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Linear(18, 4)
+            ),
+            image,
+        ),
         (Joined("cat", 8), image),
         (Joined("add", 4), image),
         (Difference(), vectors),
-        (Permuted(), image),
         (Branches(), wide),
     ]
 
