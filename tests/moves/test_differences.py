@@ -21,10 +21,8 @@ class Difference(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x.flatten(1))
         one, other = torch.tanh(x), torch.sigmoid(x)
-        if self.is_first:
-            made: Tensor = self.last((one + self.shift) - other)
-            return made
-        made = self.last(one - (other + self.shift))
+        taken = (one + self.shift) - other if self.is_first else one - (other + self.shift)
+        made: Tensor = self.last(taken)
         return made
 
 
