@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnfuse.ops.calls import read_call
+from bnfuse.ops.linear import input_channels
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor, fx
 
     from bnfuse.graph import Program
-    from bnfuse.ops.calls import Call
     from bnfuse.ops.shape_rules import Shape
     from bnfuse.regions.region import Region
 
@@ -36,7 +36,6 @@ _SPATIAL = (
     (112, 112), (224, 224), (1, 1),
 )  # fmt: skip
 _SCALES = ((1, 1), (2, 1), (1, 2), (4, 1), (1, 4))
-_CHANNELS_OF_INPUT = {Kind.CONVOLUTION: 1, Kind.LINEAR: 1, Kind.TRANSPOSED_CONVOLUTION: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +134,10 @@ def _asked(program: Program, region: Region, node: fx.Node) -> int | None:
     """Return how many channels the first layer of a region that reads an input asks for."""
     for user in region.nodes:
         call = read_call(program, user) if node in user.all_input_nodes else None
-        is_first = call is not None and call.kind in _CHANNELS_OF_INPUT and call.input is node
+        is_first = call is not None and call.kind.is_linear and call.input is node
         if call is not None and is_first and call.tensor("weight") is not None:
-            return _channels_of(call)
+            return input_channels(call)
     return None
-
-
-def _channels_of(call: Call) -> int:
-    """Return how many channels a linear operation reads."""
-    groups = call.options.get("groups", 1) if call.kind is Kind.CONVOLUTION else 1
-    return int(call.weight.shape[_CHANNELS_OF_INPUT[call.kind]] * groups)
 
 
 def _reach(program: Program, region: Region) -> int:
@@ -207,7 +200,7 @@ def _sizes_of_layers(program: Program, region: Region) -> tuple[list[int], list[
             mean = None if call is None else call.tensor("running_mean")
             channels += [] if mean is None else [mean.numel()]
             continue
-        channels += [_channels_of(call)] if call.kind in _CHANNELS_OF_INPUT else []
+        channels += [input_channels(call)] if call.kind.is_linear else []
         channels += [weight.shape[0]]
         ranks += [weight.ndim] if call.kind.is_linear and weight.ndim > 2 else []
     likely = [*ranks, 4, 3, 2, 5]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import fx
 
-from bnfuse.graph.readers import METADATA_METHODS, reads_metadata_only
+from bnfuse.graph.readers import reads_metadata_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _NUMBER_OPERATORS = frozenset(
     {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg, int}
 )
+_MOST_SIZES = 64
 _MOST_NODES = 4096
 """How many operations may stand in the place of a region."""
 
@@ -97,13 +98,13 @@ def is_about_sizes(node: fx.Node) -> bool:
     pending, seen = [node], {node}
     while pending:
         current = pending.pop()
-        if reads_metadata_only(current) and current.target not in ("reshape_as", "view_as"):
+        if reads_metadata_only(current):
             continue
         is_arithmetic = current.target in _NUMBER_OPERATORS or current.target is operator.getitem
         if current.op != "call_function" or not is_arithmetic or not current.all_input_nodes:
             return False
         fresh = [source for source in current.all_input_nodes if source not in seen]
-        if len(seen) > len(METADATA_METHODS) * 8:
+        if len(seen) > _MOST_SIZES:
             return False
         seen.update(fresh)
         pending += fresh
