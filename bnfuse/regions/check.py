@@ -204,7 +204,7 @@ def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
         return None, "it reads values that it did not read before"
     if not before.region.outputs:
         return 0.0, ""  # nothing reads what was rewritten
-    if other := other_reader(program, {*before.region.nodes, *now.nodes}):
+    if other := other_reader(program, before.region, now):
         return None, f"it changes what {other.name} computes as well"
     evaluator = Evaluator(program, is_exact=before.is_exact)
     try:

@@ -132,9 +132,15 @@ def successor(program: Program, before: Region) -> Region | None:
     return Region(tuple(sorted(inside)), before.inputs, outputs)
 
 
-def other_reader(program: Program, own: set[fx.Node]) -> fx.Node | None:
-    """Return an operation outside that reads a tensor or a layer that is new."""
+def other_reader(program: Program, before: Region, now: Region) -> fx.Node | None:
+    """Return an operation outside that reads a tensor or a layer that is new.
+
+    A new tensor that is itself an output stands for a value that others read before.
+    """
+    own = {*before.nodes, *now.nodes}
     for node in program.index.readers_of_placed():
+        if node in now.outputs:
+            continue
         readers = node.users if node.op == "get_attr" else (node,)
         for reader in readers:
             if reader not in own and (reader.users or reader.op == "output"):

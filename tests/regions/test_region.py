@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from bnfuse.graph import Program
-from bnfuse.regions.region import Region, is_about_sizes, region_of, successor
+from bnfuse.regions.region import Region, is_about_sizes, other_reader, region_of, successor
 from tests.regions.support import One, Two, traced
 
 if TYPE_CHECKING:
@@ -199,3 +200,14 @@ def test_no_successor_goes_on_without_end(monkeypatch: pytest.MonkeyPatch) -> No
 def test_without_nodes_there_is_no_region() -> None:
     with pytest.raises(ValueError, match="empty"):
         region_of(SimpleNamespace(nodes=()).nodes)
+
+
+def test_a_constant_that_is_an_output_has_the_readers_of_what_it_stands_for() -> None:
+    model = One(lambda m, x: x * (m.scale + 1), scale=torch.ones(1))
+    program, nodes = traced(model)
+    before = region_of([nodes["add"]])
+    program.replace(nodes["add"], program.new_tensor(nodes["add"], "", torch.full((1,), 2.0)))
+    now = successor(program, before)
+    assert now is not None
+    assert other_reader(program, before, now) is None
+    assert other_reader(program, before, replace(now, outputs=())) is nodes["mul"]
