@@ -203,10 +203,10 @@ def test_without_nodes_there_is_no_region() -> None:
 
 
 def test_a_constant_that_is_an_output_has_the_readers_of_what_it_stands_for() -> None:
-    model = One(lambda m, x: x * (m.scale + 1), scale=torch.ones(1))
+    model = One(lambda m, x: (x + m.scale) * 2, scale=torch.ones(1))
     program, nodes = traced(model)
     before = region_of([nodes["add"]])
-    program.replace(nodes["add"], program.new_tensor(nodes["add"], "", torch.full((1,), 2.0)))
+    program.replace(nodes["add"], program.new_tensor(nodes["add"], "", torch.ones(1)))
     now = successor(program, before)
     assert now is not None
     assert other_reader(program, before, now) is None
