@@ -5,6 +5,7 @@ if __name__ != "bnfuse.passes":
 
 from bnfuse.passes.base import Applied, Declined, Pass, PassReport, run_pass
 from bnfuse.passes.eliminate_identities import EliminateIdentities
+from bnfuse.passes.eliminate_reshapes import EliminateReshapes
 from bnfuse.passes.fold_affine import FoldAffine
 from bnfuse.passes.fold_constants import FoldConstants
 from bnfuse.passes.matmul_to_linear import MatmulToLinear
@@ -16,6 +17,7 @@ PIPELINE: tuple[Pass, ...] = (
     FoldConstants(),  # then weights and affines that the forward computes are known
     MatmulToLinear(),  # after them, since a weight may be transposed in the forward
     FoldAffine(),  # before the merge, so that each branch is one convolution
+    EliminateReshapes(),  # those around batch norms that are gone
     MergeBranches(),
     MergeChains(),  # when no affine stands between two layers any more
     FoldAffine(),  # again, since a merged sum has fewer readers

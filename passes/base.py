@@ -143,6 +143,7 @@ def run_pass(
             declined.append(outcome)
         else:
             applied += outcome if isinstance(outcome, tuple) else (outcome,)
+    program.replacements.settle()
     program.graph.lint()
     return PassReport(one.name, tuple(applied), tuple(declined))
 

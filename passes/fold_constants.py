@@ -24,17 +24,15 @@ Source: constant folding, Aho, Lam, Sethi and Ullman, Compilers, 2006, section 9
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import fx
-from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
-from bnfuse.graph.readers import reads_metadata_only, writes_in_place
+from bnfuse.graph.readers import writes_in_place
 from bnfuse.ops import layer_name
-from bnfuse.ops.fresh import makes_new
+from bnfuse.ops.fresh import may_be_returned
 from bnfuse.passes.base import Applied
 
 if TYPE_CHECKING:
@@ -46,10 +44,6 @@ _FREE_ELEMENTS = 1 << 16
 _MOST_NODES = 64
 _OWNERS = frozenset({"torch", "_operator"})
 _CONVERSIONS = frozenset({"to", "type", "type_as", "float", "double", "half", "bfloat16"})
-_NEW = frozenset(
-    {operator.matmul, torch.matmul, torch.mm, torch.addmm, F.layer_norm, F.group_norm, F.embedding}
-)
-"""What returns a tensor of its own, beside the operations of the table."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +90,7 @@ class FoldConstants:
         """Return the value computed at ``node`` if it is constant and read by what is not."""
         if not _may_compute(node) or not _is_read_elsewhere(node) or node in program.written_values:
             return None
-        if _may_be_returned(program, node):
+        if may_be_returned(program, node):
             return None
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -147,25 +141,6 @@ def _may_compute(node: fx.Node) -> bool:
 def _is_read_elsewhere(node: fx.Node) -> bool:
     """Whether anything reads a value that is not itself made of constants."""
     return any(not _may_compute(r) or not _is_made_of_constants(r) for r in node.users)
-
-
-def _may_be_returned(program: Program, node: fx.Node) -> bool:
-    """Whether the caller may get the value itself, or something that shares its memory."""
-    pending, seen = [node], {node}
-    while pending:
-        current = pending.pop()
-        if current.op == "output":
-            return True
-        readers = [r for r in current.users if not reads_metadata_only(r, current)]
-        fresh = [r for r in readers if r not in seen and not _makes_new(program, r)]
-        seen.update(fresh)
-        pending += fresh
-    return False
-
-
-def _makes_new(program: Program, node: fx.Node) -> bool:
-    is_product = node.op == "call_method" and node.target in ("matmul", "mm")
-    return is_product or node.target in _NEW or makes_new(program, node)
 
 
 def _is_made_of_constants(node: fx.Node) -> bool:

@@ -18,6 +18,7 @@ from bnfuse.affine import as_parameter
 from bnfuse.graph.aliases import WrittenValues
 from bnfuse.graph.index import PathIndex
 from bnfuse.graph.readers import written_constants
+from bnfuse.graph.replacements import Replacements
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -42,7 +43,7 @@ class Program:
         by_reference: Identities of modules that are the caller's own, never to be changed.
         other_axis: Names of batch norms that an example shows to normalize another axis.
         written: Paths of tensors that the forward, as it was captured, may write.
-        replaced: What is read in the place of a value, for values that were replaced.
+        replacements: What is read in the place of values that were replaced.
         index: Which nodes read what.
     """
 
@@ -54,7 +55,7 @@ class Program:
         self.graph = graph
         self.by_reference = by_reference
         self.written = written_constants(graph)
-        self.replaced: dict[fx.Node, fx.Node] = {}
+        self.replacements = Replacements()
         self.refresh()
 
     def refresh(self) -> None:
@@ -178,17 +179,12 @@ class Program:
 
     def replace(self, node: fx.Node, value: fx.Node) -> None:
         """Let everything that reads one value read another, which is to be equal."""
-        self.replaced[node] = value
-        node.replace_all_uses_with(value)
-
-    def replacement(self, node: fx.Node) -> fx.Node:
-        """Return what is read in the place of a value now; the value itself if that is read."""
-        while node in self.replaced:
-            node = self.replaced[node]
-        return node
+        self.replacements.make(node, value)
 
     def erase(self, node: fx.Node) -> None:
-        """Remove a node without users, and the constants that only it read."""
+        """Remove a node that nothing reads any more, and the constants that only it read."""
+        if self.replacements.is_waiting(node):
+            return
         inputs = node.all_input_nodes
         self.graph.erase_node(node)
         for source in inputs:

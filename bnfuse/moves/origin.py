@@ -209,11 +209,13 @@ def _checked(traveller: Traveller, origin: Origin, affine: Affine, plan: Plan) -
     taken = [(origin.value, affine.rank)] if affine.is_placed else []
     for value, rank in [*taken, *plan.ranks, *_relied_on(traveller, plan)]:
         known = ranks.of(value)
-        if known is not None and known != rank:
-            return None
         if known is None and not traveller.is_norm and traveller.shapes.rank(value) != rank:
             return None  # arithmetic takes any rank: no guard but the one for a convolution's batch
-        if known is None and not any(ranks.related(value, other) for other, _ in needed):
+        implied = [ranks.implied(value, other, fixed) for other, fixed in needed]
+        told = next((one for one in implied if one is not None), known)
+        if told is not None and told != rank:
+            return None
+        if told is None:
             needed.append((value, rank))
     return Plan(plan.edits, needed, plan.passed)
 

@@ -33,8 +33,18 @@ _FUNCTIONS = frozenset({torch.unflatten, torch.ops.aten.view.default})
 
 def is_laid_out_alike(program: Program, call: Call, value: fx.Node) -> bool:
     """Whether a value is a dense tensor of its own, as an affine of it is."""
+    if is_contiguous(program, value):
+        return True
     is_of_instances = "instance" in call.spelling.lower()  # it drops the order of channels last
     return not is_of_instances and makes_new(program, value)
+
+
+def is_contiguous(program: Program, node: fx.Node) -> bool:
+    """Whether a value is known to be contiguous: what a linear layer returns, or a view of it."""
+    call = read_call(program, node)
+    while call is not None and call.kind is Kind.RESHAPE and not call.hooked:
+        call = read_call(program, call.input)
+    return call is not None and call.kind is Kind.LINEAR and not call.hooked
 
 
 def loses_a_write(program: Program, node: fx.Node) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
 from bnfuse.graph.hooks import is_hooked
-from bnfuse.graph.readers import writes_in_place
+from bnfuse.graph.readers import reads_metadata_only, writes_in_place
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.table import Kind
 
@@ -27,6 +29,11 @@ _NEW = frozenset(
         Kind.CONCATENATION, Kind.STACK,
     }
 )  # fmt: skip
+_NEW_FUNCTIONS = frozenset(
+    {operator.matmul, torch.matmul, torch.mm, torch.addmm, F.layer_norm, F.group_norm, F.embedding}
+)
+"""Functions that return a tensor of their own, whatever they are given."""
+_NEW_METHODS = frozenset({"matmul", "mm"})
 
 # The layer in an exported program that compares its inputs with the example's.
 _INPUT_CHECKS = "torch.export._unlift"
@@ -49,6 +56,25 @@ def makes_new(program: Program, node: fx.Node) -> bool:
         and not call.options.get("inplace")
         and not _is_in_place_layer(program, node)
     )
+
+
+def may_be_returned(program: Program, node: fx.Node) -> bool:
+    """Whether the caller may get the value itself, or something that shares its memory."""
+    pending, seen = [node], {node}
+    while pending:
+        current = pending.pop()
+        if current.op == "output":
+            return True
+        readers = [r for r in current.users if not reads_metadata_only(r, current)]
+        fresh = [r for r in readers if r not in seen and not _returns_new(program, r)]
+        seen.update(fresh)
+        pending += fresh
+    return False
+
+
+def _returns_new(program: Program, node: fx.Node) -> bool:
+    is_product = node.op == "call_method" and node.target in _NEW_METHODS
+    return is_product or node.target in _NEW_FUNCTIONS or makes_new(program, node)
 
 
 def may_write(program: Program, node: fx.Node) -> bool:

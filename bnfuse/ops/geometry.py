@@ -151,4 +151,4 @@ def add_map(program: Program, call: Call, kernel: Tensor) -> None:
     for reader in readers:
         reader.replace_input_with(node, total)
     program.written_values.join(node, total)  # what wrote the result writes the sum now
-    program.replaced[node] = total
+    program.replacements.note(node, total)

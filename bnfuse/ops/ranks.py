@@ -71,10 +71,11 @@ class Ranks:
         known = self._known.get(root)
         return None if known is None else known + difference
 
-    def related(self, one: fx.Node, other: fx.Node) -> bool:
-        """Whether two values have the same rank in every call."""
-        ranks = self.of(one), self.of(other)
-        return self._find(one) == self._find(other) or (None not in ranks and ranks[0] == ranks[1])
+    def implied(self, node: fx.Node, other: fx.Node, rank: int) -> int | None:
+        """Return the rank of a value where another's is ``rank``, or None if that tells nothing."""
+        root, difference = self._find(node)
+        others, above = self._find(other)
+        return rank - above + difference if root is others else None
 
     def _find(self, node: fx.Node) -> tuple[fx.Node, int]:
         """Return what a rank is counted from, and the difference to that."""

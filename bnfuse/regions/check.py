@@ -123,7 +123,7 @@ class PartChecks:
             return Before(Region((), (), ()), {}, (), (), is_exact)
         start = time.perf_counter()
         region = region_of(match.nodes)
-        program.replaced.clear()
+        program.replacements.forget()
         program.index.placed.clear()
         found = None
         with ONE_AT_A_TIME, torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -117,7 +117,7 @@ def successor(program: Program, before: Region) -> Region | None:
     Returns:
         None where what stands there reads values that the region did not read.
     """
-    outputs = tuple(program.replacement(node) for node in before.outputs)
+    outputs = tuple(program.replacements.of(node) for node in before.outputs)
     given = set(before.inputs)
     inside: set[fx.Node] = set()
     pending = [node for node in outputs if node not in given]

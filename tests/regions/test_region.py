@@ -141,7 +141,7 @@ def folded() -> tuple[Program, dict[str, fx.Node], Region]:
     program, nodes = traced(
         Two(lambda m, x, y: m.b(m.a(x)).relu() + y, a=nn.Conv2d(3, 4, 1), b=nn.BatchNorm2d(4))
     )
-    program.replaced.clear()
+    program.replacements.forget()
     return program, nodes, region_of([nodes["a"], nodes["b"]])
 
 
