@@ -10,6 +10,7 @@ from bnfuse.bench.environment import environment
 from bnfuse.export.atomic import atomic_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -19,11 +20,25 @@ def load(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def save(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows with the commit and the environment they were measured with."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    )
-    made = {"commit": commit.stdout.strip(), "environment": environment(), "rows": rows}
+def save(path: Path, rows: list[dict[str, Any]], more: Mapping[str, Any] | None = None) -> None:
+    """Write rows with the commit and the environment they were measured with.
+
+    Args:
+        path: The file.
+        rows: What was measured.
+        more: Further facts of the environment.
+    """
+    facts = environment() | dict(more or {})
+    made = {"commit": current_commit(), "environment": facts, "rows": rows}
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(made, indent=1) + "\n")
+
+
+def current_commit() -> str:
+    """Return the commit that is checked out, ``unknown`` without git or outside a checkout."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
