@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (its customary name)
+from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,10 +26,11 @@ def guarded(measure: Callable[..., dict[str, Any]], *args: Any, **kwargs: Any) -
 
 
 def free() -> None:
-    """Give back the GPU memory that nothing refers to."""
+    """Give back the GPU memory that nothing refers to, where the GPU still answers."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    with suppress(RuntimeError):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import bnfuse
 from bnfuse.zoo import LoadedModel, load_model
@@ -17,10 +18,42 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+IMAGES = 8
+SMALLEST_VARIANCE = 0.01
+
+
 @cache
 def loaded(name: str) -> LoadedModel:
-    """Return a model of timm with random weights and statistics, on the CPU in float32."""
-    return load_model(f"timm:{name}")
+    """Return a model of timm with random weights, on the CPU in float32.
+
+    Its batch norms have random scales and shifts and the statistics of random images. Random
+    statistics let some models grow from layer to layer, MobileOne up to 4e13, which half precision
+    cannot hold.
+    """
+    made = load_model(f"timm:{name}")
+    size = made.example_inputs[0].shape[1:]
+    calibrate(made.model, torch.randn(IMAGES, *size, generator=torch.Generator().manual_seed(1)))
+    return made
+
+
+def calibrate(model: nn.Module, images: torch.Tensor) -> None:
+    """Give every batch norm the statistics of what reaches it, in place.
+
+    Variances are at least ``SMALLEST_VARIANCE``: that of a channel behind a rectifier that lets
+    nothing through is 0, and would multiply by 300 what passes for other images.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # the statistics of the last batch
+    with torch.no_grad():
+        model(images)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.eval()
+        norm.momentum = momentum
+        if norm.running_var is not None:
+            norm.running_var.clamp_(min=SMALLEST_VARIANCE)
 
 
 @cache

@@ -117,7 +117,8 @@ def _told(found: Row) -> list[str]:
     told = []
     for key, value in found.items():
         if isinstance(value, dict):
-            told.append(f"{key} {value['p50']:.3f} ms, p99 {value.get('p99', float('nan')):.3f}")
+            tail = [f"p99 {value['p99']:.3f}"] if "p99" in value else []
+            told += [f"{key} {value['p50']:.3f} ms", *tail]
         else:
             told.append(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}")
     return told

@@ -46,8 +46,8 @@ def done(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.gpu_guard import free, guarded
 
     module, _, name = function.partition(":")
-    found = guarded(getattr(importlib.import_module(module), name), **arguments)
-    guarded(free)
+    found = guarded(lambda: dict(getattr(importlib.import_module(module), name)(**arguments)))
+    free()
     return found
 
 
@@ -74,8 +74,7 @@ class Worker:
         self.cudnn_benchmark = cudnn_benchmark
         self._process: Any = None
         self._pipe: Any = None
-        self._folder = tempfile.TemporaryDirectory()
-        self._log = Path(self._folder.name) / "worker.log"
+        self._log = Path()
 
     def run(self, task: Task, seconds: float) -> dict[str, Any] | None:
         """Return the outcome of a task, or None where the time ends before it is known.
@@ -109,6 +108,7 @@ class Worker:
             self._process.kill()
             self._process.join()
             self._pipe.close()
+            self._log.unlink()
         self._process = None
 
     def _last_words(self) -> str:
@@ -116,7 +116,9 @@ class Worker:
 
     def _start(self, seconds: float) -> bool:
         """Start the process, and return whether it is ready in time."""
-        self._log.write_text("")
+        handle, name = tempfile.mkstemp(".log")
+        os.close(handle)
+        self._log = Path(name)
         self._pipe, theirs = _SPAWN.Pipe()
         arguments = (theirs, str(self._log), self.cudnn_benchmark)
         self._process = _SPAWN.Process(target=serve, args=arguments)
