@@ -77,14 +77,14 @@ def event_ms(call: Call, n: int, before: Call = lambda: None) -> list[float]:
     return [start.elapsed_time(end) for start, end in pairs]
 
 
-def wall_ms(call: Call, n: int, wait: Call = torch.cuda.synchronize) -> list[float]:
+def wall_ms(call: Call, n: int) -> list[float]:
     """Return the milliseconds by the clock of each of some calls, until their work is done."""
     times = []
     for _ in range(n + 1):
-        wait()
+        torch.cuda.synchronize()
         start = time.perf_counter()
         call()
-        wait()
+        torch.cuda.synchronize()
         times.append((time.perf_counter() - start) * 1e3)
     return times[1:]
 
