@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,9 @@ from bnfuse.capture.copying import copy_tree
 from bnfuse.graph import OptimizedModule, assemble
 from bnfuse.graph.hooks import FORWARD_HOOKS
 from bnfuse.graph.part import PartForward, install, part_forward
+from bnfuse.moves.formats import settle_formats
 from bnfuse.passes import PIPELINE, run_pass
+from bnfuse.passes.fuse_activations import FuseActivations, pack_layers
 from bnfuse.regions import PartChecks, RewriteChecks
 from bnfuse.report.inventory import Inventory, Settled, is_norm, not_captured
 
@@ -191,12 +194,15 @@ class TreeRewriter:
         inventory = Inventory.of_program(program, path)
         prefix = f"{path}." if path else ""
         checks = PartChecks(self.checks, path, lambda: self._call_of(path))
-        results = [
-            run_pass(program, one, lambda name: self.is_skipped(prefix + name), checks)
-            for one in PIPELINE
-        ]
+        skips = partial(_is_skipped_at, self.is_skipped, prefix)
+        results = []
+        for one in PIPELINE:
+            if isinstance(one, FuseActivations):  # its layers are opaque to whoever comes later
+                calibrate(program, lambda: self._call_of(path))
+            results.append(run_pass(program, one, skips, checks))
         self.outcomes[path] = inventory.settled(results)
-        calibrate(program, lambda: self._call_of(path))
+        pack_layers(program, skips)
+        settle_formats(program)
         optimized = assemble(program)
         for node in program.graph.nodes:
             if node.op == "call_module":
@@ -219,6 +225,11 @@ class TreeRewriter:
             self.outcomes[path] = Inventory.of_modules(module, path).all_kept("not-copyable")
             return
         self._part(module, path, self._captured(module))
+
+
+def _is_skipped_at(is_skipped: Callable[[str], bool], prefix: str, name: str) -> bool:
+    """Whether a layer of a part is to be left alone."""
+    return is_skipped(prefix + name)
 
 
 def _folds(outcomes: Iterable[Settled]) -> int:
