@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -194,7 +193,10 @@ class TreeRewriter:
         inventory = Inventory.of_program(program, path)
         prefix = f"{path}." if path else ""
         checks = PartChecks(self.checks, path, lambda: self._call_of(path))
-        skips = partial(_is_skipped_at, self.is_skipped, prefix)
+
+        def skips(name: str) -> bool:
+            return self.is_skipped(prefix + name)
+
         results = []
         for one in PIPELINE:
             if isinstance(one, FuseActivations):  # its layers are opaque to whoever comes later
@@ -225,11 +227,6 @@ class TreeRewriter:
             self.outcomes[path] = Inventory.of_modules(module, path).all_kept("not-copyable")
             return
         self._part(module, path, self._captured(module))
-
-
-def _is_skipped_at(is_skipped: Callable[[str], bool], prefix: str, name: str) -> bool:
-    """Whether a layer of a part is to be left alone."""
-    return is_skipped(prefix + name)
 
 
 def _folds(outcomes: Iterable[Settled]) -> int:
