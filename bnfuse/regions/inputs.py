@@ -35,6 +35,7 @@ _SPATIAL = (
     (9, 7), (14, 14), (8, 12), (16, 16), (7, 7), (28, 28), (56, 56), (32, 32), (24, 24), (64, 64),
     (112, 112), (224, 224), (1, 1),
 )  # fmt: skip
+_SMALL = (7, 5)
 _SCALES = ((1, 1), (2, 1), (1, 2), (4, 1), (1, 4))
 
 
@@ -114,7 +115,8 @@ def _guesses(program: Program, region: Region) -> Iterator[Guess]:
     per_input = list(islice(_choices(channels, asked), 24))
     reach = _reach(program, region)
     given = [*_sizes_of_constants(program, region), *_sizes_for_outputs(program, region)]
-    sizes = [*given, *_SPATIAL, (reach + 4, reach + 2)]
+    sizes = [_SMALL, *_SPATIAL] if reach <= min(_SMALL) - 2 else [*_SPATIAL, (reach + 4, reach + 2)]
+    sizes = [*given, *sizes]
     for spatial, scales in [(s, _SCALES[0]) for s in sizes] + [
         (_SPATIAL[1], scales) for scales in _SCALES[1:]
     ]:
