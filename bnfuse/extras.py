@@ -8,6 +8,7 @@ from typing import Any
 from bnfuse.errors import MissingDependencyError
 
 _EXTRA_OF = {
+    "matplotlib": "plot",
     "onnx": "cpu",
     "onnxruntime": "cpu",
     "onnxscript": "cpu",

@@ -24,7 +24,9 @@ def test_installed_package_is_imported() -> None:
 @pytest.mark.parametrize("module", sorted({*_EXTRA_OF, "torchvision.models"}))
 def test_missing_package(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    extra = "zoo" if module.split(".")[0] in ("timm", "torchvision") else "cpu"
+    extra = {"timm": "zoo", "torchvision": "zoo", "matplotlib": "plot"}.get(
+        module.split(".")[0], "cpu"
+    )
     wanted = (
         f"{module} is needed to test and does not import "
         f"(import of {module} halted; None in sys.modules): pip install 'bnfuse[{extra}]'."

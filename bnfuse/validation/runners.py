@@ -1,7 +1,8 @@
-"""What is run in a verification: the float64 reference, the unfused model, the candidate."""
+"""What is run in a verification: the candidate, and copies of the unfused model."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,49 @@ from torch import nn
 
 from bnfuse.capture import copy_model
 from bnfuse.errors import RequestError
-from bnfuse.validation.inputs import cast_floating, floating_dtype, is_dense, map_tensors
+from bnfuse.validation.inputs import cast_floating, is_dense, map_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
     from bnfuse.validation.inputs import Arguments
 
-# In float64 the reference itself rounds, and other kernels run than in float32, where the own error
-# is measured: a correct fold in SegFormer's head came out 6.3 times the figure scaled down.
-FLOAT64_MARGIN = 8.0
+
+@dataclass(frozen=True, slots=True)
+class ModuleRun:
+    """Runs a module that nobody else calls.
+
+    Attributes:
+        module: The module.
+        dtype: What its floating-point inputs are converted to; None to leave them.
+        nudge: By how much the inputs are changed, relatively and up or down at random.
+        around: What each call runs in.
+    """
+
+    module: nn.Module
+    dtype: torch.dtype | None = None
+    nudge: float = 0.0
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def __call__(self, arguments: Arguments) -> Any:
+        """Return the outputs."""
+        if self.nudge:
+            arguments = map_tensors(self._nudged, arguments)
+        if self.dtype is not None:
+            arguments = cast_floating(arguments, self.dtype)
+        args, kwargs = map_tensors(torch.clone, arguments)  # a forward may write its inputs
+        with self.around():
+            return self.module(*args, **kwargs)
+
+    def _nudged(self, tensor: Tensor) -> Tensor:
+        has_arithmetic = tensor.is_floating_point() and tensor.dtype.itemsize > 1  # float8 has none
+        if not has_arithmetic or not is_dense(tensor):
+            return tensor
+        signs = torch.randint_like(tensor, 2) * 2 - 1
+        return tensor * (1 + self.nudge * signs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +74,6 @@ class Candidate:
     structured: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """What the candidate is compared with.
-
-    Attributes:
-        name: What it is, in words.
-        exact: Computes the outputs to compare with.
-        rounded: Computes the outputs with the rounding errors the unfused model makes itself.
-        own_error_ratio: What to multiply the deviation of ``rounded`` from ``exact`` with, to have
-            the unfused model's own error in the candidate's dtype.
-        ulp: The spacing of numbers just above 1 in the candidate's dtype.
-    """
-
-    name: str
-    exact: Callable[[Arguments], Any]
-    rounded: Callable[[Arguments], Any]
-    own_error_ratio: float
-    ulp: float
-
-
 def candidate_runner(
     fused: nn.Module | str | Path, place: torch.device, dtype: torch.dtype | None = None
 ) -> Candidate:
@@ -73,85 +85,30 @@ def candidate_runner(
         dtype: What to convert a module's floating-point inputs to; None to leave them.
 
     Raises:
-        RequestError: It is neither.
+        RequestError: It is neither, or a file of a kind that cannot be run.
     """
     if isinstance(fused, nn.Module):
-        module = _moved(fused, place, None)
-        run = _in_dtype(_runner(module), dtype)
+        run = ModuleRun(moved(fused, place, None), dtype)
         return Candidate(type(fused).__name__, _described(place), run, structured=True)
-    if isinstance(fused, str | Path) and Path(fused).suffix == ".onnx":
-        from bnfuse.export.runtime import OnnxSession
-
-        session = OnnxSession(Path(fused), cuda=place.type == "cuda")
-        return Candidate(Path(fused).name, session.described, session.run, structured=False)
-    raise RequestError(
-        f"verify compares a module or an .onnx file with the model and got {fused!r}: "
-        "pass what bnfuse.optimize returned, or the path of an exported file."
-    )
-
-
-def make_reference(
-    model: nn.Module, place: torch.device, example: Arguments, narrow: torch.dtype | None = None
-) -> Reference:
-    """Return the unfused model in float64, or as it is where it cannot run in float64.
-
-    Args:
-        model: The unfused model.
-        place: Where to run it.
-        example: The arguments of a call.
-        narrow: The dtype of the candidate, where it is another than the model's.
-
-    Raises:
-        RequestError: It cannot run on the example at all.
-    """
-    obstacle = _obstacle(model, place, None, example)
-    if obstacle is not None:
-        first_line = (str(obstacle).splitlines() or [""])[0]
+    if not isinstance(fused, str | Path):
         raise RequestError(
-            f"{type(model).__name__} cannot run on the example inputs "
-            f"({type(obstacle).__name__}: {first_line}): "
-            "pass inputs that the unfused model accepts."
-        ) from obstacle
-    unfused = _cast_runner(model, place, None)
-    if narrow is not None:
-        name, ulp = "unfused model in float64", torch.finfo(narrow).eps
-        exact, rounded = (_cast_runner(model, place, to) for to in (torch.float64, narrow))
-        return Reference(name, exact, rounded, 1.0, ulp)
-    dtype = floating_dtype(model, example)
-    ulp = torch.finfo(dtype).eps
-    if _obstacle(model, place, torch.float64, example) is not None:
-        name = "unfused model in its own precision"  # it forces one in its forward
-        return Reference(name, unfused, _nudged_runner(model, place, ulp), 1.0, ulp)
-    doubled = _cast_runner(model, place, torch.float64)
-    name = "unfused model in float64"
-    if dtype is not torch.float64:
-        return Reference(name, doubled, unfused, 1.0, ulp)
-    if _obstacle(model, place, torch.float32, example) is not None:
-        return Reference(name, doubled, _nudged_runner(model, place, ulp), 1.0, ulp)
-    ratio = FLOAT64_MARGIN * ulp / torch.finfo(torch.float32).eps
-    return Reference(name, doubled, _cast_runner(model, place, torch.float32), ratio, ulp)
+            f"verify compares a module or an .onnx file with the model and got {fused!r}: "
+            "pass what bnfuse.optimize returned, or the path of an exported file."
+        )
+    path = Path(fused)
+    if path.suffix != ".onnx":
+        what = f"ends in {path.suffix}" if path.suffix else "has no suffix"
+        raise RequestError(
+            f"verify runs files that end in .onnx, and {path} {what}: "
+            "export the model with bnfuse.export_onnx and pass that file."
+        )
+    from bnfuse.export.runtime import OnnxSession
+
+    session = OnnxSession(path, cuda=place.type == "cuda")
+    return Candidate(path.name, session.described, session.run, structured=False)
 
 
-def _obstacle(
-    model: nn.Module, place: torch.device, dtype: torch.dtype | None, example: Arguments
-) -> Exception | None:
-    """Return what a fresh copy of the model raises on the example in a dtype, or None."""
-    try:
-        _cast_runner(model, place, dtype)(example)
-    except Exception as error:
-        return error
-    return None
-
-
-def _runner(module: nn.Module) -> Callable[[Arguments], Any]:
-    def run(arguments: Arguments) -> Any:
-        args, kwargs = map_tensors(torch.clone, arguments)  # a forward may write its inputs
-        return module(*args, **kwargs)
-
-    return run
-
-
-def _moved(model: nn.Module, place: torch.device, dtype: torch.dtype | None) -> nn.Module:
+def moved(model: nn.Module, place: torch.device, dtype: torch.dtype | None) -> nn.Module:
     """Return a copy of a model on a device and in a dtype.
 
     Raises:
@@ -167,36 +124,6 @@ def _moved(model: nn.Module, place: torch.device, dtype: torch.dtype | None) -> 
             f"{place}: verify it on the device it is on."
         )
     return copied.model
-
-
-def _cast_runner(
-    model: nn.Module, place: torch.device, dtype: torch.dtype | None
-) -> Callable[[Arguments], Any]:
-    """Return how to run a copy of the model, in a dtype if one is given."""
-    return _in_dtype(_runner(_moved(model, place, dtype)), dtype)
-
-
-def _in_dtype(
-    run: Callable[[Arguments], Any], dtype: torch.dtype | None
-) -> Callable[[Arguments], Any]:
-    return lambda arguments: run(arguments if dtype is None else cast_floating(arguments, dtype))
-
-
-def _nudged_runner(model: nn.Module, place: torch.device, ulp: float) -> Callable[[Arguments], Any]:
-    """Return how to run on inputs moved by one unit in the last place: where rounding leads.
-
-    It runs a copy of its own, since a forward may keep a state.
-    """
-    run = _cast_runner(model, place, None)
-
-    def nudge(tensor: Tensor) -> Tensor:
-        has_arithmetic = tensor.is_floating_point() and tensor.dtype.itemsize > 1  # float8 has none
-        if not has_arithmetic or not is_dense(tensor):
-            return tensor
-        signs = torch.randint_like(tensor, 2) * 2 - 1
-        return tensor * (1 + ulp * signs)
-
-    return lambda arguments: run(map_tensors(nudge, arguments))
 
 
 def _described(place: torch.device) -> str:

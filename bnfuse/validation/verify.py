@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,14 @@ from torch import nn
 
 from bnfuse.capture import check_example, check_request
 from bnfuse.device import chosen_device
+from bnfuse.errors import RequestError
 from bnfuse.validation.compare import OutputComparison
 from bnfuse.validation.inputs import floating_dtype, input_sets, map_tensors
+from bnfuse.validation.layers import LayerComparison
 from bnfuse.validation.precision import full_precision
+from bnfuse.validation.reference import make_reference
 from bnfuse.validation.result import Verification
-from bnfuse.validation.runners import candidate_runner, make_reference
+from bnfuse.validation.runners import Candidate, ModuleRun, candidate_runner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from bnfuse.validation.inputs import Arguments
+    from bnfuse.validation.reference import Reference
+    from bnfuse.validation.result import OutputError
 
 INPUT_SETS = 3
 
@@ -34,6 +40,8 @@ def verify(
     *,
     device: str | torch.device | None = None,
     seed: int = 0,
+    per_layer: bool = False,
+    by_parts: bool | None = None,
 ) -> Verification:
     """Compare a candidate with the unfused model on several sets of inputs.
 
@@ -50,9 +58,16 @@ def verify(
         device: Where to run; by default a CUDA device where there is one, and for a file where
             onnxruntime can use it too.
         seed: The seed of the further sets of inputs.
+        per_layer: Whether to compare what the layers of a module compute as well: ``.layers`` has
+            a row for each, and ``.plot(path)`` draws them. Only outputs decide ``.passed``.
+        by_parts: Whether to run the reference without a float64 copy of the model: each layer is
+            converted while it is called. By default where copies may not fit into memory, 3 times
+            the bytes of the model. A forward that reads the weights of a layer it does not call
+            gets a copy nevertheless, and ``.reference`` says so.
 
     Raises:
-        RequestError: The model cannot run on the example inputs.
+        RequestError: The model cannot run on the example inputs, or ``fused`` is a file of another
+            kind, or one whose layers cannot be seen.
         MissingDependencyError: An ``.onnx`` file is given and onnxruntime is not installed.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
@@ -69,20 +84,45 @@ def verify(
     with torch.no_grad(), full_precision(), torch.random.fork_rng():
         narrow = _narrower(model, fused)
         candidate = candidate_runner(fused, place, narrow)
+        watchable = _watchable(candidate) if per_layer else None
         sets = [
             map_tensors(lambda t: t.to(place), arguments)
             for arguments in input_sets(*example, INPUT_SETS, seed)
         ]
-        reference = make_reference(model, place, sets[0], narrow)
-        comparison = OutputComparison(reference.ulp, structured=candidate.structured)
+        reference = make_reference(model, place, sets[0], narrow, by_parts)
+        outputs = _compared(reference, candidate, sets, seed)
+        found = Verification(candidate.name, reference.name, candidate.device, len(sets), outputs)
+        if watchable is None:
+            return found
+        comparison = LayerComparison(reference, watchable, seed)
         for arguments in sets:
-            runs = []
-            for run in (reference.exact, reference.rounded, candidate.run):
-                torch.manual_seed(seed)  # the same random numbers for all, if they draw any
-                runs.append(run(arguments))
-            comparison.add(exact=runs[0], rounded=runs[1], candidate=runs[2])
-    outputs = comparison.outcome(reference.own_error_ratio)
-    return Verification(candidate.name, reference.name, candidate.device, len(sets), outputs)
+            comparison.add(arguments)
+        layers, left_out = comparison.outcome(is_equal=found.passed)
+    return replace(found, layers=layers, left_out=left_out)
+
+
+def _compared(
+    reference: Reference, candidate: Candidate, sets: Sequence[Arguments], seed: int
+) -> tuple[OutputError, ...]:
+    """Run all on each set of inputs and return a row for each output."""
+    comparison = OutputComparison(reference.ulp, structured=candidate.structured)
+    for arguments in sets:
+        runs = []
+        for run in (reference.exact, reference.rounded, candidate.run):
+            torch.manual_seed(seed)  # the same random numbers for all, if they draw any
+            runs.append(run(arguments))
+        comparison.add(exact=runs[0], rounded=runs[1], candidate=runs[2])
+    return comparison.outcome(reference.own_error_ratio)
+
+
+def _watchable(candidate: Candidate) -> ModuleRun:
+    """Return how to run a candidate whose layers can be seen."""
+    if not isinstance(candidate.run, ModuleRun):
+        raise RequestError(
+            f"per_layer compares the layers of a module, and {candidate.name} is a file: "
+            "pass what bnfuse.optimize returned."
+        )
+    return candidate.run
 
 
 def _narrower(model: nn.Module, fused: nn.Module | str | Path) -> torch.dtype | None:
