@@ -14,13 +14,14 @@ from bnfuse.bench import benchmark
 from bnfuse.cli import demo as demo_command
 from bnfuse.cli.doctor import diagnose
 from bnfuse.cli.terminal import OUT, error, note, progress, stage
-from bnfuse.errors import BnfuseError
+from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.export.atomic import atomic_file
 from bnfuse.export.onnx import read_report, write_onnx
 from bnfuse.optimizer import explain as explain_model
 from bnfuse.optimizer import optimize as optimize_model
 from bnfuse.report.render import as_table
 from bnfuse.validation import verify as verify_model
+from bnfuse.validation.plotting import format_of
 from bnfuse.zoo import LoadedModel, load_model
 
 app = typer.Typer(
@@ -138,17 +139,33 @@ def verify(
     weights: Weights = None,
     shape: Shapes = None,
     device: Device = None,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="Show where the error grows, layer by layer.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="A picture of that to write: layers.png.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare an exported file, or the optimized model, with the unfused model in float64."""
+    if plot is not None and not per_layer:
+        raise RequestError("--plot draws the layers' errors: ask for them with --per-layer.")
+    if plot is not None:
+        format_of(plot)  # a suffix without a format is known before any comparing
     loaded = _load(model, weights, shape)
     with stage("Comparing"):
         candidate = file if file is not None else optimize_model(loaded.model)
-        outcome = verify_model(loaded.model, candidate, loaded.example_inputs, device=device)
+        outcome = verify_model(
+            loaded.model, candidate, loaded.example_inputs, device=device, per_layer=per_layer
+        )
     if as_json:
         OUT.print_json(data=outcome.to_dict())
     else:
         OUT.print(str(outcome), markup=False, soft_wrap=True)
+    if plot is not None:
+        outcome.plot(plot)
+        note(f"Wrote {plot}.")
     raise typer.Exit(0 if outcome.passed else 1)
 
 

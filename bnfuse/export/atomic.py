@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from contextlib import contextmanager
+import secrets
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,27 +27,30 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     if target.is_dir():
         raise ExportError(f"{target} is a folder: name the file to write.")
+    # The name is known before there is a file, so that no interrupt finds a file without a name.
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(8)}{target.suffix}")
     try:
-        handle, name = tempfile.mkstemp(target.suffix, f".{target.stem}.", target.parent)
-        os.close(handle)
+        _create(temporary, target)
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        raise ExportError(f"{target} could not be written: {error.strerror or error}.") from error
+    finally:
+        _remove(temporary)
+
+
+def _create(temporary: Path, target: Path) -> None:
+    """Create an empty file, with the mode that the process's umask leaves."""
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
         raise ExportError(
             f"{target} cannot be written ({error.strerror or error}): "
             "choose a path in a folder that exists and is writable."
         ) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        raise ExportError(f"{target} could not be written: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    """Return the process's mask for new files, which mkstemp does not follow."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _remove(temporary: Path) -> None:
+    """Remove a file that may be gone, or never have been."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        temporary.unlink()

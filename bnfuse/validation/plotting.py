@@ -33,19 +33,30 @@ def plot_layers(found: Verification, path: Path) -> Path:
     """
     if not found.layers:
         raise RequestError("there are no layers to draw: call bnfuse.verify with per_layer=True.")
+    kind = format_of(path)
     figures = require("matplotlib.figure", "to draw layers")
     figure = figures.Figure(figsize=(max(7.0, 0.16 * len(found.layers)), 4.8), layout="constrained")
-    known = figure.canvas.get_supported_filetypes()
+    _draw(figure.add_subplot(), found)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150)
+    return path
+
+
+def format_of(path: Path) -> str:
+    """Return the format that the suffix of a picture stands for.
+
+    Raises:
+        RequestError: matplotlib does not know it.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    known = require("matplotlib.figure", "to draw layers").Figure().canvas.get_supported_filetypes()
     kind = path.suffix.removeprefix(".").lower()
     if kind not in known:
         raise RequestError(
             f"matplotlib does not know the suffix of {str(path)!r}: "
             "name a file that ends in .png, .svg or .pdf."
         )
-    _draw(figure.add_subplot(), found)
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
-    return path
+    return kind
 
 
 def _draw(axes: Any, found: Verification) -> None:

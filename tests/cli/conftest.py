@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODULE = """
-import time, torch
+import pathlib, time, torch
 from torch import nn
 from bnfuse.zoo import randomize_statistics
 
@@ -57,7 +57,8 @@ def training():
 
 class Slow(nn.Module):
     def forward(self, x):
-        time.sleep(120)
+        pathlib.Path("running").touch()
+        time.sleep(3600)
         return x
 
 def slow():

@@ -29,7 +29,10 @@ ARGUMENTS = {
     "demo": ["--output", "--seconds"],
     "explain": ["MODEL", "--weights", "--skip", "--json"],
     "optimize": ["MODEL", "--output", "--weights", "--input", "--skip"],
-    "verify": ["MODEL", "FILE.onnx", "--weights", "--input", "--device", "--json"],
+    "verify": [
+        *("MODEL", "FILE.onnx", "--weights", "--input", "--device"),
+        *("--per-layer", "--plot", "--json"),
+    ],
     "bench": ["MODEL", "FILE.onnx", "--weights", "--input", "--device", "--seconds", "--output"],
     "report": ["FILE.onnx", "--json"],
     "doctor": ["--json"],
@@ -126,6 +129,18 @@ def test_verify_without_a_file_checks_the_optimized_model(run: Run, folder: Path
     assert (found["passed"], found["candidate"], found["device"]) == (True, "Sequential", "cpu")
 
 
+def test_verify_shows_layers(run: Run, folder: Path) -> None:
+    outcome = run("verify", TINY, "--device", "cpu", "--per-layer", "--plot", "layers.svg")
+    assert outcome.code == 0
+    assert "layer held against error" in outcome.words
+    assert outcome.words.endswith("1 values of the unfused model's layers have no counterpart")
+    assert outcome.err.endswith("Wrote layers.svg.\n")
+    assert (folder / "layers.svg").read_text().startswith("<?xml")
+    as_json = run("verify", TINY, "--device", "cpu", "--per-layer", "--json")
+    rows = [(row["name"], row["counterpart"]) for row in json.loads(as_json.out)["layers"]]
+    assert rows == [("0", "1"), ("2", "2")]
+
+
 def test_input_shapes_are_used(run: Run, folder: Path) -> None:
     for name in ("no_example", "one_tensor"):
         shape = {"no_example": "2x3x5x5", "one_tensor": "7x4"}[name]
@@ -170,14 +185,15 @@ def test_interrupt_leaves_no_file(folder: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not list(folder.glob(".net.*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert process.poll() is None
-    assert len(list(folder.glob(".net.*.onnx"))) == 1
-    time.sleep(1)  # into the slow forward
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        while process.poll() is None and not (folder / "running").exists():  # made by the forward
+            time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+        assert len(list(folder.glob(".net.*.onnx"))) == 1
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in err
     assert list(folder.glob("*.onnx")) + list(folder.glob(".*")) == []

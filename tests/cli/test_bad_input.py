@@ -42,6 +42,37 @@ def test_shape_that_does_not_fit(run: Run, folder: Path, command: str) -> None:
     refused(run, folder, pattern, command, TINY, *options, "--input", "2x5", exact=False)
 
 
+def test_plot_without_layers(run: Run, folder: Path) -> None:
+    wanted = "--plot draws the layers' errors: ask for them with --per-layer."
+    refused(run, folder, wanted, "verify", TINY, "--plot", "layers.png")
+
+
+def test_plot_of_an_unknown_format(run: Run, folder: Path) -> None:
+    wanted = (
+        "matplotlib does not know the suffix of 'layers.txt': "
+        "name a file that ends in .png, .svg or .pdf."
+    )
+    refused(run, folder, wanted, "verify", TINY, "--per-layer", "--plot", "layers.txt")
+
+
+def test_layers_of_a_file(run: Run, folder: Path) -> None:
+    assert run("optimize", TINY, "-o", "net.onnx").code == 0
+    wanted = (
+        "per_layer compares the layers of a module, and net.onnx is a file: "
+        "pass what bnfuse.optimize returned."
+    )
+    refused(run, folder, wanted, "verify", TINY, "net.onnx", "--per-layer")
+
+
+def test_file_of_another_kind(run: Run, folder: Path) -> None:
+    (folder / "net.engine").write_bytes(b"engine")
+    wanted = (
+        "verify runs files that end in .onnx, and net.engine ends in .engine: "
+        "export the model with bnfuse.export_onnx and pass that file."
+    )
+    refused(run, folder, wanted, "verify", TINY, "net.engine")
+
+
 def test_missing_weights(run: Run, folder: Path) -> None:
     wanted = "there is no file w.pt: check the path."
     refused(run, folder, wanted, "explain", TINY, "--weights", "w.pt")
@@ -166,7 +197,7 @@ def test_files(run: Run, folder: Path) -> None:
     refused(
         run,
         folder,
-        r"verify compares .+ and got .+'net\.pt'.+",
+        r"verify runs files that end in \.onnx, and net\.pt ends in \.pt: export the model .+",
         "verify",
         TINY,
         "net.pt",

@@ -109,6 +109,24 @@ def test_exception_inside_leaves_everything_as_it_was(
     assert names_beside(target) == ["net.onnx"]
 
 
+def test_interrupt_as_the_temporary_file_is_made_leaves_none(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def interrupted(_: int) -> None:
+        made.extend(names_beside(target))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_half(target, ValueError("not reached"))
+    assert len(made) == 2
+    assert names_beside(target) == ["net.onnx"]
+    assert target.read_text() == "old"
+
+
 def test_exception_inside_leaves_no_file_where_none_was(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^no$"):
         write_half(tmp_path / "net.onnx", ValueError("no"))
