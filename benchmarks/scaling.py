@@ -35,7 +35,8 @@ RESULTS = Path(__file__).parent / "results" / "scaling.json"
 SIZES = (1000, 2000, 5000, 10000)
 CHEAP = 5.0
 RESNET = "torchvision:resnet50"
-MOST_SECONDS = 1.0
+MOST_SECONDS = 2.0
+"""For ResNet-50, each rewrite checked."""
 MOST_GROWTH = 2.3
 
 
