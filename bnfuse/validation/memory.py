@@ -13,20 +13,23 @@ if TYPE_CHECKING:
 
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
-NEEDED = 3
-"""How many times its own bytes a verification takes: a float64 copy, and one as it is."""
+_FLOAT64_BYTES = 8
 
 
 def is_too_large(model: nn.Module, place: torch.device) -> bool:
-    """Whether a float64 copy of a float32 model beside another may not fit into memory.
+    """Whether two copies of a model, as it is and in float64, may not fit into memory.
+
+    Those of a float32 model take 3 times its bytes.
 
     Args:
         model: The model.
         place: Where the copies would be.
     """
-    size = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+    tensors = [*model.parameters(), *model.buffers()]
+    size = sum(tensor.nbytes for tensor in tensors)
+    size += sum(_FLOAT64_BYTES * t.numel() for t in tensors if t.is_floating_point())
     room = available(place)
-    return room is not None and NEEDED * size > room
+    return room is not None and size > room
 
 
 def available(place: torch.device) -> int | None:

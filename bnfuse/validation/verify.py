@@ -59,10 +59,11 @@ def verify(
             onnxruntime can use it too.
         seed: The seed of the further sets of inputs.
         per_layer: Whether to compare what the layers of a module compute as well: ``.layers`` has
-            a row for each, and ``.plot(path)`` draws them. Only outputs decide ``.passed``.
+            a row for each, and ``.plot(path)`` draws them. Only outputs decide ``.passed``. Takes
+            the memory of all their values in float64.
         by_parts: Whether to run the reference without a float64 copy of the model: each layer is
-            converted while it is called. By default where copies may not fit into memory, 3 times
-            the bytes of the model. A forward that reads the weights of a layer it does not call
+            converted while it is called. By default where that copy and another may not fit into
+            memory. A forward that reads the weights of a layer it does not call
             gets a copy nevertheless, and ``.reference`` says so.
 
     Raises:

@@ -63,12 +63,15 @@ def test_other_devices_do_not_tell() -> None:
     assert memory.available(torch.device("meta")) is None
 
 
-@pytest.mark.parametrize(("room", "too_large"), [(300, False), (299, True), (None, False)])
-def test_three_times_a_model_have_to_fit(
-    monkeypatch: pytest.MonkeyPatch, room: int | None, too_large: bool
+@pytest.mark.parametrize(
+    ("dtype", "bytes_of_both"),
+    [(torch.float32, 100 + 200), (torch.bfloat16, 50 + 200), (torch.float64, 200 + 200)],
+)
+def test_two_copies_have_to_fit(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, bytes_of_both: int
 ) -> None:
-    monkeypatch.setattr(memory, "available", lambda place: room)
-    model = nn.Linear(4, 5)
-    model.register_buffer("more", torch.zeros(0))
-    assert sum(p.nbytes for p in model.parameters()) == 100
-    assert memory.is_too_large(model, CPU) is too_large
+    model = nn.Linear(4, 5).to(dtype)
+    model.register_buffer("counter", torch.zeros(0, dtype=torch.int64))
+    for room, wanted in ((bytes_of_both, False), (bytes_of_both - 1, True), (None, False)):
+        monkeypatch.setattr(memory, "available", lambda place, room=room: room)
+        assert memory.is_too_large(model, CPU) is wanted
