@@ -13,7 +13,9 @@ from bnfuse.capture.copying import copy_tree
 from bnfuse.graph import OptimizedModule, assemble
 from bnfuse.graph.hooks import FORWARD_HOOKS
 from bnfuse.graph.part import PartForward, install, part_forward
+from bnfuse.moves.formats import settle_formats
 from bnfuse.passes import PIPELINE, run_pass
+from bnfuse.passes.fuse_activations import pack_layers
 from bnfuse.regions import PartChecks, RewriteChecks
 from bnfuse.report.inventory import Inventory, Settled, is_norm, not_captured
 
@@ -195,6 +197,8 @@ class TreeRewriter:
             for one in PIPELINE
         ]
         self.outcomes[path] = inventory.settled(results)
+        pack_layers(program, lambda name: self.is_skipped(prefix + name))
+        settle_formats(program)
         optimized = assemble(program)
         for node in program.graph.nodes:
             if node.op == "call_module":

@@ -8,6 +8,7 @@ from bnfuse.passes.eliminate_identities import EliminateIdentities
 from bnfuse.passes.eliminate_reshapes import EliminateReshapes
 from bnfuse.passes.fold_affine import FoldAffine
 from bnfuse.passes.fold_constants import FoldConstants
+from bnfuse.passes.fuse_activations import FuseActivations
 from bnfuse.passes.matmul_to_linear import MatmulToLinear
 from bnfuse.passes.merge_branches import MergeBranches
 from bnfuse.passes.merge_chains import MergeChains
@@ -23,6 +24,7 @@ PIPELINE: tuple[Pass, ...] = (
     FoldAffine(),  # again, since a merged sum has fewer readers
     MergeBranches(),  # again, for sums of values that were sums themselves
     FoldAffine(with_maps=True),  # last, since the sums it leaves stand in the way of others
+    FuseActivations(),  # when nothing folds any more: a fused layer is opaque to the others
 )
 """The passes in execution order."""
 

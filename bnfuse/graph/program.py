@@ -102,7 +102,7 @@ class Program:
         """Return the tensor at ``path``, or None where something else or nothing stands."""
         prefix, _, name = path.rpartition(".")
         try:
-            found = getattr(self.root.get_submodule(prefix), name)
+            found = getattr(self.module(prefix), name)
         except AttributeError:
             return None
         return found if isinstance(found, torch.Tensor) else None
@@ -110,20 +110,22 @@ class Program:
     def own_module(self, node: fx.Node) -> nn.Module:
         """Give the call site ``node`` a module of its own and return it, to be changed freely.
 
-        The module is a shallow copy: its tensors are still the old ones, its class, options and
-        plain attributes stay. It takes the old one's place where nothing else reads that.
+        It is a shallow copy: its tensors are the old ones, its class and attributes stay.
         """
-        path = str(node.target)
-        mine = copy.copy(self.module(path))
-        mine._parameters = dict(mine._parameters)
-        mine._buffers = dict(mine._buffers)
+        mine = copy.copy(self.module(str(node.target)))
+        mine._parameters, mine._buffers = dict(mine._parameters), dict(mine._buffers)
         mine._non_persistent_buffers_set = set(mine._non_persistent_buffers_set)
-        if not self._only_reader(node):
+        self.put_module(node, mine)
+        return mine
+
+    def put_module(self, node: fx.Node, module: nn.Module) -> None:
+        """Let a call site call another module, in the old one's place if nothing else reads it."""
+        path = str(node.target)
+        if not self.is_only_reader(node):
             path = self._fresh_path(path)
             node.target = path
             self.index.at("call_module", path).append(node)
-        self._place(path, mine)
-        return mine
+        self._place(path, module)
 
     def own_tensor(self, node: fx.Node, name: str, old: str | None, tensor: Tensor) -> fx.Node:
         """Place a tensor for the call site ``node`` and return the ``get_attr`` node that reads it.
@@ -191,7 +193,7 @@ class Program:
             if source.op == "get_attr" and not source.users:
                 self.graph.erase_node(source)
 
-    def _only_reader(self, node: fx.Node) -> bool:
+    def is_only_reader(self, node: fx.Node) -> bool:
         """Whether ``node`` is all that reads the module it calls or anything inside it."""
         path = str(node.target)
         module = self.module(path)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import fx, nn
 
     from bnfuse.graph import Program
-    from bnfuse.passes import PassReport
+    from bnfuse.passes import Applied, PassReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,13 @@ class Settled:
     merged: tuple[Row, ...] = ()
     kept: tuple[Row, ...] = ()
     extra_bytes: int = 0
+    fused: tuple[Row, ...] = ()
 
     def without(self, names: frozenset[str]) -> Settled:
         """Return what happened to all others than the layers of these names."""
         lists = (self.folded, self.merged, self.kept)
         rest = [tuple(row for row in rows if row.name not in names) for rows in lists]
-        return Settled(rest[0], rest[1], rest[2], self.extra_bytes)
+        return Settled(rest[0], rest[1], rest[2], self.extra_bytes, self.fused)
 
     def joined(self, other: Settled) -> Settled:
         """Return what happened here and there."""
@@ -58,6 +59,7 @@ class Settled:
             self.merged + other.merged,
             self.kept + other.kept,
             self.extra_bytes + other.extra_bytes,
+            self.fused + other.fused,
         )
 
     @property
@@ -106,6 +108,7 @@ class Inventory:
 
     def settled(self, results: Sequence[PassReport]) -> Settled:
         """Return the outcome after the passes, each call site in one list."""
+        fused = tuple(self._fused(r.by, a) for r in results if _fuses(r.by) for a in r.applied)
         done = {a.site: (r.by, a) for r in results for a in r.applied if a.into is not None}
         gone = done.keys() | {a.site for r in results for a in r.applied if a.into is None}
         reasons = {d.site: d.reason for r in results for d in r.declined}
@@ -124,7 +127,12 @@ class Inventory:
         folded = tuple(row for row in rows if not _is_merge(row))
         merged = tuple(row for row in rows if _is_merge(row))
         kept = tuple(self._kept(s, reasons[s.site]) for s in self.sites if s.site not in gone)
-        return Settled(folded, merged, kept, sum(a.extra_bytes for _, a in done.values()))
+        extra = sum(applied.extra_bytes for _, applied in done.values())
+        return Settled(folded, merged, kept, extra, fused)
+
+    def _fused(self, by: str, applied: Applied) -> Row:
+        name, site, into = map(self._full, (applied.name, applied.site, applied.into or ""))
+        return Row(name, site, into, by, applied.error)
 
     def _kept(self, site: Site, reason: Decline) -> Row:
         facts = asdict(reason)
@@ -151,14 +159,16 @@ def summed(model: str, outcomes: Sequence[Settled], previous: Report | None) -> 
     folded = tuple(row for outcome in outcomes for row in outcome.folded)
     merged = tuple(row for outcome in outcomes for row in outcome.merged)
     kept = tuple(row for outcome in outcomes for row in outcome.kept)
+    fused = tuple(row for outcome in outcomes for row in outcome.fused)
     extra = sum(outcome.extra_bytes for outcome in outcomes)
     if previous is not None:
         seen = {row.name for row in folded + merged + kept}
         folded, merged = previous.folded + folded, previous.merged + merged
         kept = tuple(row for row in previous.kept if row.name not in seen) + kept
+        fused = previous.fused + fused
         extra += previous.extra_bytes
     names = {row.name: row.into for row in folded + merged if row.into}
-    return Report(model, folded=folded, merged=merged, kept=kept, name_map=names, extra_bytes=extra)
+    return Report(model, folded, merged, fused, kept, name_map=names, extra_bytes=extra)
 
 
 def _is_merge(row: Row) -> bool:
@@ -168,6 +178,11 @@ def _is_merge(row: Row) -> bool:
 def _merges(by: str) -> bool:
     """Whether a pass makes one layer of several."""
     return by.startswith("merge")
+
+
+def _fuses(by: str) -> bool:
+    """Whether a pass makes one kernel call of several."""
+    return by.startswith("fuse")
 
 
 def _last(into: str | None, moved: dict[str, str]) -> str:

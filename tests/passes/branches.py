@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import bnfuse
+from bnfuse.kernels import FusedLayer
 from tests.support import ready, relative_error
 
 if TYPE_CHECKING:
@@ -54,12 +55,19 @@ def conv_norm(size: Any = 3, outputs: int = 4, **options: Any) -> nn.Sequential:
 
 
 def calls_of(fused: nn.Module) -> Counter[str]:
-    """Count the calls of a graph: layers by class, functions and methods by name."""
+    """Count the calls of a graph: layers by class, functions and methods by name.
+
+    A fused layer counts as the layer it stands for and what it does beside.
+    """
     graph: fx.Graph = fused.graph  # type: ignore[assignment]  # it is a graph module
     found: Counter[str] = Counter()
     for node in graph.nodes:
         if node.op == "call_module":
-            found[type(fused.get_submodule(str(node.target))).__name__] += 1
+            module = fused.get_submodule(str(node.target))
+            found[type(module).__name__.removeprefix("Fused")] += 1
+            if isinstance(module, FusedLayer):
+                parts = (module.epilogue.binary, module.epilogue.activation)
+                found.update(str(part) for part in parts if part)
         elif node.op in ("call_function", "call_method"):
             found[str(getattr(node.target, "__name__", node.target))] += 1
     return found

@@ -41,7 +41,7 @@ def linear_calls(model: nn.Module) -> int:
         name = str(getattr(node.target, "__name__", node.target))
         if node.op == "call_module":
             name = type(graph.get_submodule(str(node.target))).__name__.lower()
-        count += name.startswith(("conv", "linear"))
+        count += name.removeprefix("fused").startswith(("conv", "linear"))
     return count
 
 

@@ -1,0 +1,117 @@
+"""Layers that do the work of what follows them as well, with oneDNN's kernels where those run.
+
+::
+
+    x ── conv ── + r ── relu ── y          before
+    x, r ── conv + r, relu ── y            after
+
+A fused layer is the layer it was, at the same place, with the same parameters, and takes what is
+added to its result as a second argument. It runs PyTorch's own operators wherever anything but the
+numbers may be asked for: gradients, graphs, other devices, autocast (``bnfuse.kernels.ordinary``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from bnfuse.kernels.ordinary import is_ordinary, needs_gradient
+from bnfuse.kernels.packed import Cache
+from bnfuse.kernels.probe import onednn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bnfuse.kernels.epilogue import Epilogue
+    from bnfuse.kernels.packed import Kernel, Packed
+
+
+class FusedLayer(nn.Module):
+    """What all fused layers share; the other base of each is the layer it stands for.
+
+    Attributes:
+        epilogue: What it does to its result.
+        returns_contiguous: Whether its result is to be contiguous, where a kernel would return it
+            channels last: something reads it that could tell.
+        choices: For inputs of some shapes, by measurement, whether oneDNN is to run them; the
+            others go by a fixed rule.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    epilogue: Epilogue
+    returns_contiguous: bool
+    choices: dict[tuple[int, ...], bool]
+    _cache: Cache
+
+    def forward(self, input: Tensor, *others: Tensor) -> Tensor:  # noqa: A002 - as PyTorch names it
+        """Return ``activation(layer(input) + other)``; without a second argument, no sum."""
+        weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
+        if (
+            weight is None
+            or not is_ordinary((input, *others))
+            or needs_gradient((input, weight, bias, *others))
+            or input.dtype is not weight.dtype
+            or (bias is not None and bias.dtype is not weight.dtype)
+        ):
+            return self._plain(input, others)
+        kernel = self._cache.kernel(weight, input.shape, lambda packed: self._chosen(packed, input))
+        if kernel is None:
+            return self._plain(input, others)
+        result = kernel(input, bias, *others)
+        return result.contiguous() if self.returns_contiguous else result
+
+    def is_faster(self, x: Tensor) -> bool:
+        """Whether oneDNN is to run inputs of a shape: as measured, or as a fixed rule has it."""
+        measured = self.choices.get(tuple(x.shape))
+        return self._is_large(x) if measured is None else measured
+
+    def takes(self, packed: Packed, x: Tensor) -> bool:
+        """Whether PyTorch's own operators take such an input, and oneDNN does as well."""
+        raise NotImplementedError
+
+    def by_onednn(self, packed: Packed, x: Tensor) -> Kernel:
+        """Return what runs inputs of a shape by oneDNN."""
+        raise NotImplementedError
+
+    def by_operators(self, packed: Packed, x: Tensor) -> Kernel:  # noqa: ARG002 - some layers need them
+        """Return what runs inputs of a shape by plain operators, the activation in place."""
+        return lambda x, _, *others: self.epilogue.written(self._layer(x), others)
+
+    def _is_large(self, x: Tensor) -> bool:
+        raise NotImplementedError
+
+    def _layer(self, x: Tensor) -> Tensor:
+        """Return the result of the layer alone, by PyTorch's own operators."""
+        raise NotImplementedError
+
+    def _chosen(self, packed: Packed, x: Tensor) -> Kernel | None:
+        if x.dtype not in onednn().dtypes or not self.takes(packed, x):
+            return None
+        return self.by_onednn(packed, x) if self.is_faster(x) else self.by_operators(packed, x)
+
+    def _plain(self, x: Tensor, others: tuple[Tensor, ...]) -> Tensor:
+        return self.epilogue.plain(self._layer(x), others)
+
+    def extra_repr(self) -> str:
+        """Return what the layer shows, and what it does beside."""
+        return ", ".join(filter(None, (super().extra_repr(), str(self.epilogue))))
+
+    def release(self) -> None:
+        """Give up the packed weight; the next call makes it again."""
+        self._cache.release()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self.release()
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, on which kernels may depend."""
+        super().__setattr__(name, value)
+        if "_cache" in self.__dict__:
+            self._cache.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave packed weights behind: a copy makes its own."""
+        return {**self.__dict__, "_cache": Cache()}

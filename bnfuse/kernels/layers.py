@@ -1,0 +1,178 @@
+"""The fused layers there are, one for each layer of PyTorch that oneDNN has kernels for."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from bnfuse.kernels import runners
+from bnfuse.kernels.fused import FusedLayer
+from bnfuse.kernels.onednn_calls import Geometry
+from bnfuse.kernels.packed import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from bnfuse.kernels.epilogue import Epilogue
+    from bnfuse.kernels.packed import Kernel, Packed
+
+_FEW_PIXELS = 4
+_FEW_ROWS = 4
+_FEW_PRODUCTS = 1 << 16
+"""Below these a plain operator is done before oneDNN has looked up its kernel, some 20 µs."""
+
+
+class _Convolution(FusedLayer):
+    """What fused convolutions of all ranks share."""
+
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    groups: int
+    _conv_forward: Callable[..., Tensor]  # that of the other base
+
+    def takes(self, packed: Packed, x: Tensor) -> bool:
+        """Whether an input is a batch of the right channels, no smaller than the kernel."""
+        return runners.output_shape(x.shape, packed.weight.shape, self._geometry()) is not None
+
+    def by_onednn(self, packed: Packed, x: Tensor) -> Kernel:
+        """Return what runs inputs of a shape by oneDNN."""
+        return runners.convolution(packed, x, self._geometry(), self.epilogue)
+
+    def by_operators(self, packed: Packed, x: Tensor) -> Kernel:
+        """Return what runs inputs of a shape by plain operators; single pixels are rows."""
+        is_pixel = prod(x.shape[2:]) == prod(packed.weight.shape[2:]) == 1
+        if is_pixel and self.groups == 1 and not any(self._geometry().padding):
+            return runners.plain_pointwise(packed, self.epilogue)
+        return super().by_operators(packed, x)
+
+    def _geometry(self) -> Geometry:
+        padding = self.padding
+        if padding == "same":
+            steps = zip(self.dilation, self.weight.shape[2:], strict=True)
+            padding = tuple(d * (k - 1) // 2 for d, k in steps)
+        if isinstance(padding, str):
+            padding = (0,) * len(self.stride)
+        return Geometry(padding, self.stride, self.dilation, self.groups)
+
+    def _is_large(self, x: Tensor) -> bool:
+        shape = runners.output_shape(x.shape, self.weight.shape, self._geometry())
+        pixels = 0 if shape is None else shape[0] * prod(shape[2:])
+        is_few = pixels <= _FEW_PIXELS and self.groups == 1
+        return not is_few and pixels * self.weight.numel() >= _FEW_PRODUCTS
+
+    def _layer(self, x: Tensor) -> Tensor:
+        result: Tensor = self._conv_forward(x, self.weight, self.bias)
+        return result
+
+
+class FusedConv2d(_Convolution, nn.Conv2d):
+    """A 2-d convolution with an epilogue."""
+
+
+class FusedConv3d(_Convolution, nn.Conv3d):
+    """A 3-d convolution with an epilogue."""
+
+
+class FusedLinear(FusedLayer, nn.Linear):  # type: ignore[misc]  # a bias may be missing
+    """A linear layer with an epilogue."""
+
+    def takes(self, packed: Packed, x: Tensor) -> bool:
+        """Whether an input is of rows of the right length."""
+        return x.ndim > 1 and x.shape[-1] == packed.weight.shape[1] and x.numel() > 0
+
+    def by_onednn(self, packed: Packed, x: Tensor) -> Kernel:
+        """Return what runs inputs of a shape by oneDNN."""
+        return runners.linear(packed, x, self.epilogue)
+
+    def _is_large(self, x: Tensor) -> bool:
+        rows = prod(x.shape[:-1])
+        return rows > _FEW_ROWS and rows * self.weight.numel() >= _FEW_PRODUCTS
+
+    def _layer(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+class FusedConvTranspose2d(FusedLayer, nn.ConvTranspose2d):  # type: ignore[misc]  # likewise
+    """A transposed 2-d convolution with an epilogue."""
+
+    def takes(self, packed: Packed, x: Tensor) -> bool:
+        """Whether an input is a batch of the right channels, and the layer a usual one."""
+        geometry, extra = self._geometry(), self.output_padding
+        fits = x.ndim == 4 and x.shape[1] == packed.weight.shape[0] and x.shape[0] > 0
+        is_usual = all(e < s for e, s in zip(extra, geometry.stride, strict=True))
+        if not fits or not is_usual or self.groups != 1:
+            return False
+        axes = zip(x.shape[2:], packed.weight.shape[2:], *geometry[:3], extra, strict=True)
+        return all((n - 1) * s - 2 * p + d * (k - 1) + e >= 0 for n, k, p, s, d, e in axes)
+
+    def by_onednn(self, packed: Packed, x: Tensor) -> Kernel:  # noqa: ARG002 - its weight is not packed
+        """Return what runs inputs of a shape by oneDNN."""
+        extra = tuple(self.output_padding)
+        return runners.transposed(packed, self._geometry(), extra, self.epilogue)
+
+    def _geometry(self) -> Geometry:
+        sides = tuple(map(int, self.padding))
+        return Geometry(sides, tuple(self.stride), tuple(self.dilation), self.groups)
+
+    def _is_large(self, x: Tensor) -> bool:
+        return x.numel() // x.shape[1] * self.weight.numel() >= _FEW_PRODUCTS
+
+    def _layer(self, x: Tensor) -> Tensor:
+        result: Tensor = nn.ConvTranspose2d.forward(self, x)
+        return result
+
+
+_FUSED: dict[type[nn.Module], type[FusedLayer]] = {
+    nn.Conv2d: FusedConv2d,
+    nn.Conv3d: FusedConv3d,
+    nn.ConvTranspose2d: FusedConvTranspose2d,
+    nn.Linear: FusedLinear,
+}
+
+
+def can_fuse(module: nn.Module) -> bool:
+    """Whether there is a fused layer for a layer: exactly for PyTorch's own, padded with zeros.
+
+    >>> can_fuse(nn.Conv2d(1, 1, 1)), can_fuse(nn.Conv1d(1, 1, 1))
+    (True, False)
+    """
+    if getattr(module, "padding_mode", "zeros") != "zeros":
+        return False
+    if getattr(module, "padding", None) == "same":
+        steps = zip(module.dilation, module.kernel_size, strict=True)  # type: ignore[arg-type]  # a convolution's
+        if any(d * (k - 1) % 2 for d, k in steps):
+            return False
+    return type(module) in _FUSED
+
+
+def fuse(module: nn.Module, epilogue: Epilogue) -> FusedLayer:
+    """Return the fused layer for a layer, sharing its tensors, its attributes and its hooks.
+
+    Args:
+        module: A layer for which ``can_fuse``.
+        epilogue: What it is to do to its result.
+
+    >>> fuse(nn.Linear(2, 3), Epilogue("add"))
+    FusedLinear(in_features=2, out_features=3, bias=True, binary=add)
+    """
+    made = _FUSED[type(module)].__new__(_FUSED[type(module)])
+    made.__dict__.update(module.__dict__)
+    for table in ("_parameters", "_buffers", "_modules"):
+        made.__dict__[table] = dict(module.__dict__[table])
+    made.epilogue = epilogue
+    made.returns_contiguous = False
+    made.choices = {}
+    made._cache = Cache()
+    return made
+
+
+def release(model: nn.Module) -> None:
+    """Give up the packed weights of a model; calls make them again as they need them."""
+    for module in model.modules():
+        if isinstance(module, FusedLayer):
+            module.release()

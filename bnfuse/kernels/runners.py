@@ -1,0 +1,112 @@
+"""What runs a fused layer for inputs of one shape: a function of input, bias and second value.
+
+Each maker looks at the shape once, so that a call has nothing left to look at. It returns None for
+what only PyTorch's own operators may answer: shapes that they refuse, and dtypes that oneDNN lacks.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
+
+from bnfuse.kernels import onednn_calls as onednn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bnfuse.kernels.epilogue import Epilogue
+    from bnfuse.kernels.onednn_calls import Geometry, Post
+    from bnfuse.kernels.packed import Kernel, Packed
+
+_NONE: Post = ("none", [], "")
+
+
+def output_shape(x: torch.Size, weight: torch.Size, geometry: Geometry) -> torch.Size | None:
+    """Return the shape of a convolution's result, or None where it takes no such input.
+
+    >>> output_shape(torch.Size([1, 3, 9, 9]), torch.Size([8, 3, 3, 3]),
+    ...              onednn.Geometry((1, 1), (2, 2), (1, 1), 1))
+    torch.Size([1, 8, 5, 5])
+    """
+    if len(x) != len(weight) or x[1] != weight[1] * geometry.groups:
+        return None
+    axes = zip(x[2:], weight[2:], geometry.padding, geometry.stride, geometry.dilation, strict=True)
+    sizes = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, p, s, d in axes]
+    return torch.Size([x[0], weight[0], *sizes]) if x[0] and min(sizes) > 0 else None
+
+
+def convolution(packed: Packed, x: Tensor, geometry: Geometry, epilogue: Epilogue) -> Kernel:
+    """Return what runs a convolution by oneDNN, for inputs of the shape of ``x``."""
+    if packed.blocked is None:
+        plain = packed.weight.detach()
+        packed.blocked = onednn.packed_convolution(plain, geometry, x.shape)
+    weight, call = packed.blocked, onednn.OPERATORS._convolution_pointwise.default
+    activation = epilogue.activation
+    post: Post = _NONE if activation is None else activation.onednn
+    if not epilogue.binary:
+        return lambda x, bias: call(x, weight, bias, *geometry, *post)
+    shape = output_shape(x.shape, packed.weight.shape, geometry)
+    binary = epilogue.binary.removeprefix("i")
+    is_one_call = geometry.groups == 1 and (activation is None or activation.name == "relu")
+    last = "relu" if activation is not None else None
+
+    def run(x: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
+        if is_one_call and other.shape == shape and other.dtype is x.dtype:
+            return onednn.convolution_sum(x, weight, bias, geometry, other, binary, last)
+        return epilogue.written(call(x, weight, bias, *geometry, *_NONE), (other,))
+
+    return run
+
+
+def transposed(
+    packed: Packed,
+    geometry: Geometry,
+    output_padding: tuple[int, ...],
+    epilogue: Epilogue,
+) -> Kernel:
+    """Return what runs a transposed convolution by oneDNN, with its plain weight."""
+    weight, activation = packed.weight.detach(), epilogue.activation
+    is_one_call = not epilogue.binary
+    post: Post = activation.onednn if activation is not None and is_one_call else _NONE
+
+    def run(x: Tensor, bias: Tensor | None, *others: Tensor) -> Tensor:
+        y = onednn.transposed(x, weight, bias, geometry, output_padding, post)
+        return y if is_one_call else epilogue.written(y, others)
+
+    return run
+
+
+def linear(packed: Packed, x: Tensor, epilogue: Epilogue) -> Kernel:
+    """Return what runs a linear layer by oneDNN, for inputs of the shape of ``x``."""
+    if packed.blocked is None:
+        packed.blocked = onednn.packed_linear(packed.weight.detach(), prod(x.shape[:-1]))
+    weight, call = packed.blocked, onednn.OPERATORS._linear_pointwise.default
+    activation = epilogue.activation
+    post: Post = _NONE if activation is None else activation.onednn
+    if not epilogue.binary:
+        return lambda x, bias: call(x, weight, bias, *post)
+    shape = torch.Size([*x.shape[:-1], packed.weight.shape[0]])
+    binary = epilogue.binary.removeprefix("i")
+
+    def run(x: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
+        if other.shape != shape or other.dtype is not x.dtype:
+            return epilogue.written(call(x, weight, bias, *_NONE), (other,))
+        y = onednn.linear_sum(x, weight, bias, other, binary)
+        return y if activation is None else activation.written(y)
+
+    return run
+
+
+def plain_pointwise(packed: Packed, epilogue: Epilogue) -> Kernel:
+    """Return what runs a 1 x 1 convolution of single pixels: a linear layer, by plain operators."""
+    weight = packed.weight.detach().flatten(1)
+    ones = (1,) * (packed.weight.ndim - 2)
+
+    def run(x: Tensor, bias: Tensor | None, *others: Tensor) -> Tensor:
+        y = F.linear(x.flatten(1), weight, bias)
+        return epilogue.written(y.view(*y.shape, *ones), others)
+
+    return run

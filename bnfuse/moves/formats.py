@@ -1,0 +1,110 @@
+"""Where it could be told that a kernel returns its result channels last.
+
+A value keeps its shape in any memory format, and what is computed from it its elements; but a view
+of it may be refused, and code that no graph shows may ask for its strides::
+
+    y = conv(x); y.view(n, -1)          is refused for y channels last
+
+So the last fused layers before such a place return contiguous results, as their plain operators do
+for contiguous inputs. From there on all is laid out as in the unfused model.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bnfuse.graph.hooks import is_hooked
+from bnfuse.graph.readers import METADATA_METHODS
+from bnfuse.kernels import FusedLayer
+from bnfuse.ops.calls import read_call
+from bnfuse.ops.fresh import may_write
+from bnfuse.ops.table import Kind
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from bnfuse.graph import Program
+
+_ATEN = torch.ops.aten
+_METHODS = frozenset(
+    {"view", "view_as", "unflatten", "as_strided", "as_strided_", "set_", "resize_", "resize_as_",
+     "data_ptr", "untyped_storage", "storage", "numpy", "stride", "is_contiguous", "__dlpack__",
+     "storage_offset", "unfold"}
+)  # fmt: skip
+_FUNCTIONS = frozenset(
+    {torch.unflatten, torch.as_strided, torch.view_as_complex, _ATEN.view.default,
+     _ATEN.view.dtype, _ATEN.unflatten.int, _ATEN.as_strided.default, _ATEN._unsafe_view.default}
+)  # fmt: skip
+_IMAGE_AXES = ((2, 3), (3, 2), (-2, -1), (-1, -2))
+_MATRIX_PRODUCTS = frozenset(
+    {torch.matmul, torch.bmm, torch.mm, torch.addmm, torch.baddbmm, operator.matmul, "matmul",
+     "bmm", "mm", "__matmul__", _ATEN.matmul.default, _ATEN.bmm.default, _ATEN.mm.default}
+)  # fmt: skip
+
+
+def settle_formats(program: Program) -> None:
+    """Let those fused layers return contiguous results behind which a format could be told."""
+    pending = [
+        source
+        for node in program.graph.nodes
+        if _can_tell(program, node)
+        for source in node.all_input_nodes
+    ]
+    seen = set(pending)
+    while pending:
+        node = pending.pop()
+        module = program.module(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, FusedLayer):
+            module.returns_contiguous = not isinstance(module, nn.Linear)  # which always does
+        elif not _is_laid_out_anew(program, node):
+            fresh = [source for source in node.all_input_nodes if source not in seen]
+            seen.update(fresh)
+            pending += fresh
+
+
+def _can_tell(program: Program, node: fx.Node) -> bool:
+    """Whether a node may ask how its inputs are laid out, or hands them to who may."""
+    if node.op == "output":
+        return True
+    if node.op == "call_method":
+        return node.target in _METHODS
+    if node.op == "call_module":
+        module = program.module(str(node.target))
+        is_known = type(module).__module__.startswith(("torch.nn.", "bnfuse."))
+        return is_hooked(module) or not is_known or isinstance(module, nn.Unflatten)
+    if node.target in _FUNCTIONS or node.target is getattr:
+        return node.target is not getattr or node.args[1] not in (
+            "shape",
+            "ndim",
+            "dtype",
+            "device",
+        )
+    return may_write(program, node) and read_call(program, node) is None
+
+
+def _is_laid_out_anew(program: Program, node: fx.Node) -> bool:
+    """Whether the layout of a result does not depend on that of any input."""
+    if node.op in ("placeholder", "get_attr"):
+        return True
+    if node.target in _MATRIX_PRODUCTS or node.target == "contiguous":
+        return (not node.args[1:] and not node.kwargs) or node.target != "contiguous"
+    if node.op == "call_method" and node.target in METADATA_METHODS:
+        return True
+    call = read_call(program, node)
+    if call is None or call.hooked:
+        return False
+    if call.kind in (Kind.LINEAR, Kind.LAYER_NORM):
+        return True
+    if call.kind is Kind.ADAPTIVE_AVERAGE:
+        return call.options["output_size"] in (1, (1, 1), [1, 1], (1, 1, 1), [1, 1, 1])
+    return call.kind is Kind.MEAN and _averages_images(program, call.options["dim"])
+
+
+def _averages_images(program: Program, axes: Any) -> bool:
+    """Whether a mean over some axes leaves one number of each image, and there are only images."""
+    is_spatial = isinstance(axes, list | tuple) and tuple(axes) in _IMAGE_AXES
+    return is_spatial and not any(isinstance(m, nn.Conv3d) for m in program.root.modules())

@@ -1,0 +1,58 @@
+"""What is made for one shape: sizes, and sums of other shapes and dtypes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
+
+from bnfuse.kernels import Activation
+from bnfuse.kernels.onednn_calls import Geometry
+from bnfuse.kernels.runners import output_shape
+from tests.kernels.support import ACTIVATIONS, conv, drawn, error, fused, layer
+
+GEOMETRY = Geometry((1, 2), (2, 1), (1, 2), 2)
+
+
+def test_output_shape_is_that_of_the_operator() -> None:
+    for size in ((1, 8, 11, 9), (3, 8, 4, 12)):
+        x, weight = drawn(*size), drawn(6, 4, 3, 3)
+        wanted = F.conv2d(x, weight, None, (2, 1), (1, 2), (1, 2), 2).shape
+        assert output_shape(x.shape, weight.shape, GEOMETRY) == wanted
+
+
+@pytest.mark.parametrize("size", [(8, 11, 9), (1, 7, 11, 9), (0, 8, 11, 9), (1, 8, 11, 0)])
+def test_inputs_that_are_not_taken(size: tuple[int, ...]) -> None:
+    assert output_shape(torch.Size(size), torch.Size([6, 4, 3, 3]), GEOMETRY) is None
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS], ids=str)
+@pytest.mark.parametrize("binary", ["", "add", "mul"])
+def test_convolution(groups: int, activation: Activation | None, binary: str) -> None:
+    plain, x, other = conv(groups=groups), drawn(2, 8, 20, 20), drawn(2, 8, 20, 20, seed=1)
+    made = fused(plain, binary, activation)
+    others = (other,) if binary else ()
+    assert error(made(x, *others), made.epilogue.plain(plain(x), others)) < 2e-6
+
+
+@pytest.mark.parametrize("binary", ["add", "iadd", "mul"])
+def test_operands_of_other_shapes_and_dtypes(binary: str) -> None:
+    plain, x = conv(), drawn(1, 8, 20, 20)
+    made = fused(plain, binary, Activation("relu"))
+    for other in (drawn(1, 8, 1, 1), drawn(8, 20, 20), drawn(1, 8, 20, 20, dtype=torch.float64)):
+        assert error(made(x, other), made.epilogue.plain(plain(x), (other,))) < 1e-6
+
+
+def test_operand_that_grows_the_result() -> None:
+    made, x, other = fused(conv(), "add"), drawn(1, 8, 20, 20), drawn(3, 8, 20, 20)
+    assert error(made(x, other), conv()(x) + other) < 1e-6
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS], ids=str)
+@pytest.mark.parametrize("binary", ["", "add"])
+def test_linear(activation: Activation | None, binary: str) -> None:
+    plain = layer(torch.nn.Linear, 64, 48)
+    x, others = drawn(4, 30, 64), (drawn(4, 30, 48, seed=1),) if binary else ()
+    made = fused(plain, binary, activation)
+    assert error(made(x, *others), made.epilogue.plain(plain(x), others)) < 2e-6
