@@ -216,7 +216,7 @@ class CalledTwice(nn.Module):
 def test_a_layer_that_another_call_reads_may_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """The region of the rewrite alone would not show it."""
     model, x = ready(CalledTwice()), noise(2, 3, 5, 5)
-    monkeypatch.setattr("bnfuse.graph.program.Program._only_reader", lambda *_: True)
+    monkeypatch.setattr("bnfuse.graph.program.Program.is_only_reader", lambda *_: True)
     fused = bnfuse.optimize(model)
     assert [row.reason for row in bnfuse.report(fused).kept] == ["check-failed"]
     assert torch.equal(fused(x), model(x))

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bnfuse.bench.environment import environment
+from bnfuse.kernels.probe import onednn
 
 _WORKS = "ok"
 _OPTIONAL = {
@@ -68,7 +69,7 @@ def diagnose() -> Diagnosis:
     """Look at everything that bnfuse can use."""
     known = environment()
     rows = [Finding(name, known[name]) for name in ("python", "processor", "threads", "torch")]
-    rows.append(_gpu())
+    rows += [_kernels(), _gpu()]
     rows += [_optional(name, remedy) for name, remedy in _OPTIONAL.items()]
     rows.append(_onnxruntime(_installed("onnxruntime"), _installed("onnxruntime-gpu")))
     return Diagnosis(tuple(rows))
@@ -80,6 +81,14 @@ def _installed(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return ""
+
+
+def _kernels() -> Finding:
+    """Look at the fused kernels of the CPU."""
+    found = onednn()
+    names = sorted(str(dtype).removeprefix("torch.") for dtype in found.dtypes)
+    remedy = f"{found.note}: plain operators run instead, slower" if found.note else ""
+    return Finding("kernels", f"oneDNN: {', '.join(names)}" if names else "", remedy)
 
 
 def _gpu() -> Finding:

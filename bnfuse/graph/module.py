@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import torch
 from torch import fx, nn
 from torch.fx.graph_module import _format_import_block, _forward_from_src
 from torch.package.importer import sys_importer
 
 from bnfuse.errors import BnfuseError
 from bnfuse.graph.hooks import FORWARD_HOOKS
+from bnfuse.graph.plan import Plans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # What fx.GraphModule keeps in its __dict__ for itself, beside what every nn.Module has.
-_GRAPH_STATE = frozenset({"_graph", "_code", "_lineno_map", "_prologue_start"})
+_GRAPH_STATE = frozenset({"_graph", "_code", "_lineno_map", "_prologue_start", "_plans"})
 _MODULE_TABLES = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
 
 
@@ -41,6 +44,21 @@ class OptimizedModule(fx.GraphModule):
         self.__dict__.update({k: v for k, v in root.__dict__.items() if k not in own})
         for table in FORWARD_HOOKS:
             self.__dict__[table] = root.__dict__[table]
+
+    def recompile(self) -> Any:
+        """Make the forward of the graph, which runs its kernels straight where it can."""
+        code = super().recompile()
+        self.__dict__["_plans"] = Plans()
+        type(self).forward = _planned(type(self).forward)
+        return code
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self.release()
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
+
+    def release(self) -> None:
+        """Give up what was made of the weights; the next call makes it again."""
+        self.__dict__["_plans"].clear()
 
     def __getattr__(self, name: str) -> Any:
         """Answer for public methods of the original class, which a graph does not hold."""
@@ -75,6 +93,18 @@ class OptimizedModule(fx.GraphModule):
         imports = _format_import_block(code.globals, sys_importer)
         state = {k: v for k, v in self.__dict__.items() if k not in _GRAPH_STATE}
         return _from_source, (state, imports + code.src, type(self).__name__)
+
+
+def _planned(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a forward that runs by a plan where there is one for the call."""
+
+    @wraps(forward)
+    def run(self: OptimizedModule, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or kwargs:
+            return forward(self, *args, **kwargs)
+        return self.__dict__["_plans"].run(self, forward, args)
+
+    return run
 
 
 class NotCaptured:

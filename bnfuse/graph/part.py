@@ -117,7 +117,7 @@ class PartApply:
         """
         before = self._kinds()
         if self.forward.optimized is not None and recurse:
-            self.forward.optimized._apply(function)  # type: ignore[no-untyped-call]  # torch's
+            self.forward.optimized._apply(function)
         type(self.part)._apply(self.part, function, recurse)  # type: ignore[no-untyped-call]  # torch's
         if self.forward.assumptions.hold_for_one_shape and self._kinds() != before:
             self.forward.give_up()

@@ -174,5 +174,5 @@ def fuse(module: nn.Module, epilogue: Epilogue) -> FusedLayer:
 def release(model: nn.Module) -> None:
     """Give up the packed weights of a model; calls make them again as they need them."""
     for module in model.modules():
-        if isinstance(module, FusedLayer):
-            module.release()
+        if isinstance(module, FusedLayer) or "_plans" in module.__dict__:
+            module.release()  # type: ignore[operator]  # a method of both

@@ -54,11 +54,17 @@ class Packed:
 
 
 class Cache:
-    """Holds what was made of the weight of one layer, and makes it once for all threads."""
+    """Holds what was made of the weight of one layer, and makes it once for all threads.
+
+    Attributes:
+        packed: What was made, or None.
+        last: The shape of the last input.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._packed: Packed | None = None
+        self.packed: Packed | None = None
+        self.last: torch.Size | None = None
 
     def kernel(
         self, weight: Tensor, size: torch.Size, choose: Callable[[Packed], Kernel | None]
@@ -70,7 +76,7 @@ class Cache:
             size: The shape of the input.
             choose: Chooses a kernel, and may add a format to what was made.
         """
-        packed = self._packed
+        packed, self.last = self.packed, size
         if packed is not None and packed.is_of(weight):
             found = packed.kernels.get(size, self)
             if found is not self:
@@ -78,19 +84,19 @@ class Cache:
         if weight.is_inference() or type(weight) not in (nn.Parameter, Tensor):
             return None  # its writes are not counted, or it computes in a way of its own
         with self._lock:
-            packed = self._packed
+            packed = self.packed
             if packed is None or not packed.is_of(weight):
                 packed = Packed(weight, weight._version, weight.data_ptr())
             if size not in packed.kernels:
                 if len(packed.kernels) >= _MOST_SHAPES:
                     packed.kernels = {}
                 packed.kernels[size] = choose(packed)
-            self._packed = packed
+            self.packed = packed
             return packed.kernels[size]
 
     def release(self) -> None:
         """Give up all that was made."""
-        self._packed = None
+        self.packed = None
 
     def __deepcopy__(self, _: object) -> Cache:
         """Return an empty one: packed weights cannot be copied."""

@@ -12,7 +12,9 @@ import pytest
 import rich.console
 import torch
 
+from bnfuse.cli import doctor
 from bnfuse.cli.doctor import Diagnosis, Finding, diagnose
+from bnfuse.kernels.probe import Onednn, onednn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,7 @@ CPU = {**ALL, "onnxruntime": "1.23"}
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return the function that says what is installed, and what raises when imported."""
+    onednn()  # it looks once, and PyTorch imports more of itself then
 
     def set_up(versions: dict[str, str], **broken: Exception) -> None:
         def version(name: str) -> str:
@@ -146,6 +149,18 @@ def test_gpu_is_named(install: Callable[..., None], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert found("gpu") == Finding("gpu", "a GPU, CUDA 13.0")
+
+
+def test_fused_kernels_are_looked_at(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(CPU)
+    assert found("kernels").found.startswith("oneDNN: ")
+    assert found("kernels").remedy == ""
+    changed = Onednn(frozenset(), "torch 9.0 changed all")
+    monkeypatch.setattr(doctor, "onednn", lambda: changed)
+    remedy = "torch 9.0 changed all: plain operators run instead, slower"
+    assert found("kernels") == Finding("fused kernels", "", remedy)
 
 
 def test_table_has_a_row_for_each_finding(install: Callable[..., None]) -> None:

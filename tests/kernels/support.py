@@ -52,17 +52,18 @@ def error(got: Tensor, wanted: Tensor) -> float:
     """Return how far two tensors are apart, relative to the largest element."""
     assert got.shape == wanted.shape
     assert got.dtype == wanted.dtype
+    got, wanted = got.detach(), wanted.detach()
     scale = float(wanted.double().abs().max()) or 1.0
     return float((got.double() - wanted.double()).abs().max()) / scale
 
 
 def kernels_of(made: FusedLayer) -> dict[Any, Any]:
     """Return what a layer has chosen for each shape; nothing before its first ordinary call."""
-    packed = made._cache._packed
+    packed = made._cache.packed
     return {} if packed is None else packed.kernels
 
 
 def has_packed(made: FusedLayer) -> bool:
     """Whether a layer holds a packed weight."""
-    packed = made._cache._packed
+    packed = made._cache.packed
     return packed is not None and packed.blocked is not None

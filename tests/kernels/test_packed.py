@@ -78,7 +78,7 @@ def test_copies_are_empty() -> None:
     cache = Cache()
     cache.kernel(WEIGHT, SIZE, choose([]))
     for other in (copy.deepcopy(cache), copy.copy(cache), pickle.loads(pickle.dumps(cache))):
-        assert other._packed is None
+        assert other.packed is None
 
 
 def test_threads_make_one() -> None:
