@@ -160,7 +160,7 @@ def test_fused_kernels_are_looked_at(
     changed = Onednn(frozenset(), "torch 9.0 changed all")
     monkeypatch.setattr(doctor, "onednn", lambda: changed)
     remedy = "torch 9.0 changed all: plain operators run instead, slower"
-    assert found("kernels") == Finding("fused kernels", "", remedy)
+    assert found("kernels") == Finding("kernels", "", remedy)
 
 
 def test_table_has_a_row_for_each_finding(install: Callable[..., None]) -> None:
