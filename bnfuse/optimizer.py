@@ -11,7 +11,9 @@ import torch
 from bnfuse.attempts import Request, optimized
 from bnfuse.capture import check_example, check_request
 from bnfuse.errors import RequestError
+from bnfuse.kernels.tune import tune as measure
 from bnfuse.report.report import report
+from bnfuse.validation.inputs import map_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +35,7 @@ def optimize(
     *,
     dtype: torch.dtype | None = None,
     skip: Sequence[str] = (),
+    tune: bool = False,
     validate: bool = True,
 ) -> nn.Module:
     """Return an optimized copy of a model in eval mode.
@@ -51,6 +54,9 @@ def optimize(
             The caller converts the inputs, as for ``model.to(dtype)``.
         skip: Layers to leave alone: names (which include all they contain) or patterns of names,
             such as ``"layer1"`` or ``"*.downsample.*"``.
+        tune: Whether to measure, for the example, which kernel is faster for each fused layer. The
+            outcome is kept in the user's cache folder, or in that of ``BNFUSE_CACHE``, for each
+            processor, number of threads and version of PyTorch.
         validate: Whether to make that check, and to check each rewrite: what it changed is run
             before and after it in float64, on random inputs of small sizes.
 
@@ -62,8 +68,8 @@ def optimize(
 
     Raises:
         RequestError: The model is no module, is in training mode, compiled, scripted or without
-            values, it cannot run on the example inputs, ``dtype`` is none to compute in, or a name
-            in ``skip`` matches no layer.
+            values, it cannot run on the example inputs, ``dtype`` is none to compute in, ``tune``
+            is asked for without example inputs, or a name in ``skip`` matches no layer.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)).eval()
@@ -78,7 +84,14 @@ def optimize(
     example = None if example_inputs is None else check_example(example_inputs, example_kwargs)
     if dtype is not None and dtype not in _DTYPES:
         raise RequestError(f"dtype is {dtype!r}: pass torch.float16 or torch.bfloat16, or none.")
-    return _made(Request(model, skipper(names), example, dtype, validate, validate), names)
+    if tune and example is None:
+        raise RequestError("tune=True measures the layers on a call: pass example_inputs.")
+    request = Request(model, skipper(names), example, dtype, validate, validate)
+    made = _made(request, names)
+    if tune and request.call is not None:
+        args, kwargs = map_tensors(torch.clone, request.call)  # a forward may write its inputs
+        measure(made, lambda: made(*args, **kwargs))
+    return made
 
 
 def explain(

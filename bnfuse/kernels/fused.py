@@ -86,10 +86,17 @@ class FusedLayer(nn.Module):
         """Return the result of the layer alone, by PyTorch's own operators."""
         raise NotImplementedError
 
-    def _chosen(self, packed: Packed, x: Tensor) -> Kernel | None:
+    def decides(self, packed: Packed, x: Tensor) -> bool | None:
+        """Whether oneDNN is to run inputs of a shape; None for only PyTorch's own operators."""
         if x.dtype not in onednn().dtypes or not self.takes(packed, x):
             return None
-        return self.by_onednn(packed, x) if self.is_faster(x) else self.by_operators(packed, x)
+        return self.is_faster(x)
+
+    def _chosen(self, packed: Packed, x: Tensor) -> Kernel | None:
+        decided = self.decides(packed, x)
+        if decided is None:
+            return None
+        return self.by_onednn(packed, x) if decided else self.by_operators(packed, x)
 
     def _plain(self, x: Tensor, others: tuple[Tensor, ...]) -> Tensor:
         return self.epilogue.plain(self._layer(x), others)
