@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import wraps
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -98,13 +99,14 @@ class OptimizedModule(fx.GraphModule):
 def _planned(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Return a forward that runs by a plan where there is one for the call."""
 
-    @wraps(forward)
     def run(self: OptimizedModule, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling() or kwargs:
             return forward(self, *args, **kwargs)
         return self.__dict__["_plans"].run(self, forward, args)
 
-    return run
+    # Each has code of its own, since torch.compile counts and skips by the code of a function.
+    own = FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
+    return wraps(forward)(own)
 
 
 class NotCaptured:

@@ -232,6 +232,16 @@ def test_exported_and_compiled() -> None:
     torch._dynamo.reset()
 
 
+def test_many_models_are_compiled() -> None:
+    """PyTorch gives up on the code of a function after eight recompilations."""
+    torch._dynamo.reset()
+    for _ in range(12):
+        fused = bnfuse.optimize(model(), validate=False)
+        run: Any = torch.compile(fused, backend="eager", fullgraph=True)
+        assert error(run(X), fused(X)) < 1e-6
+    torch._dynamo.reset()
+
+
 def test_threads() -> None:
     fused, results = bnfuse.optimize(model()), list[Tensor]()
 
