@@ -36,14 +36,20 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise metadata.PackageNotFoundError(name)
             return versions[name]
 
-        def import_module(name: str) -> types.SimpleNamespace:
+        real = importlib.import_module
+
+        def import_module(name: str, package: str | None = None) -> types.ModuleType:
+            if package is not None:  # some other package's own parts
+                return real(name, package)
             if name in broken:
                 raise broken[name]
             if name not in versions and not (
                 name == "onnxruntime" and "onnxruntime-gpu" in versions
             ):
                 raise ModuleNotFoundError(f"No module named {name!r}")
-            return types.SimpleNamespace(get_available_providers=lambda: ["A", "B"])
+            made = types.ModuleType(name)
+            vars(made)["get_available_providers"] = lambda: ["A", "B"]
+            return made
 
         monkeypatch.setattr(metadata, "version", version)
         monkeypatch.setattr(importlib, "import_module", import_module)
