@@ -63,7 +63,7 @@ class TreeRewriter:
     checks: RewriteChecks = field(default_factory=lambda: RewriteChecks(is_on=False))
     outcomes: dict[str, Settled] = field(default_factory=dict)
     _candidates: list[_Candidate] = field(default_factory=list)
-    _seen: set[int] = field(default_factory=set)
+    _seen: dict[int, nn.Module] = field(default_factory=dict)  # kept: no other gets its identity
     _traceable: dict[int, bool] = field(default_factory=dict)
     _opaque_below: dict[int, frozenset[str]] = field(default_factory=dict)
 
@@ -178,7 +178,7 @@ class TreeRewriter:
             full = f"{path}.{name}" if path else name
             if id(child) in self._seen or part_forward(child):
                 continue
-            self._seen.add(id(child))
+            self._seen[id(child)] = child
             if is_norm(child) and _is_torch_leaf(child):
                 self.outcomes[full] = not_captured(full, f"{owner}: {obstacle}")
             elif id(child) in self.by_reference:
@@ -222,7 +222,7 @@ class TreeRewriter:
         """Optimize a module that a graph calls as one, such as one with hooks."""
         if id(module) in self._seen or part_forward(module) or _is_torch_leaf(module):
             return
-        self._seen.add(id(module))
+        self._seen[id(module)] = module
         if id(module) in self.by_reference:
             self.outcomes[path] = Inventory.of_modules(module, path).all_kept("not-copyable")
             return
