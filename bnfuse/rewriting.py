@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bnfuse.calibration import calibrate
 from bnfuse.capture import Capture, call_inside, capture, capture_by_example
 from bnfuse.capture.copying import copy_tree
 from bnfuse.graph import OptimizedModule, assemble
@@ -195,6 +196,7 @@ class TreeRewriter:
             for one in PIPELINE
         ]
         self.outcomes[path] = inventory.settled(results)
+        calibrate(program, lambda: self._call_of(path))
         optimized = assemble(program)
         for node in program.graph.nodes:
             if node.op == "call_module":

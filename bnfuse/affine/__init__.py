@@ -22,7 +22,14 @@ from bnfuse.affine.layout import (
     selected,
     unpermuted,
 )
-from bnfuse.affine.rounding import as_float64, as_parameter, forget, round_all, round_once
+from bnfuse.affine.rounding import (
+    as_float64,
+    as_parameter,
+    forget,
+    is_rounded,
+    round_all,
+    round_once,
+)
 from bnfuse.affine.values import Affine
 
 __all__ = [
@@ -36,6 +43,7 @@ __all__ = [
     "border_kernel_transposed",
     "embedded",
     "forget",
+    "is_rounded",
     "joined",
     "permuted",
     "picked_at",

@@ -87,6 +87,11 @@ def as_parameter(tensor: Tensor) -> nn.Parameter:
     return parameter
 
 
+def is_rounded(tensor: Tensor) -> bool:
+    """Whether a tensor remembers what it was rounded from."""
+    return _EXACT in tensor.__dict__
+
+
 def forget(tensor: Tensor) -> None:
     """Let a tensor stand for what is stored in it alone."""
     tensor.__dict__.pop(_EXACT, None)

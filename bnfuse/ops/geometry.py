@@ -35,8 +35,8 @@ def branch_of(program: Program, call: Call) -> Branch | None:
     if weight is None:
         return None
     axes = weight.ndim - 2
-    padding = _padding(call, weight)
-    stride, dilation = (_each(call.options[name], axes) for name in ("stride", "dilation"))
+    padding = padding_of(call, weight)
+    stride, dilation = (each_axis(call.options[name], axes) for name in ("stride", "dilation"))
     if padding is None or stride is None or dilation is None or not weight.is_floating_point():
         return None
     shift = torch.zeros(weight.shape[0]) if bias is None else bias
@@ -63,9 +63,9 @@ def pool_branch(call: Call, channels: int, weight: torch.Tensor) -> Branch | Non
         weight: That of a convolution beside it, whose axes it has to have.
     """
     axes, options = weight.ndim - 2, call.options
-    kernel = _each(options["kernel_size"], axes)
-    stride = _each(options["stride"] or kernel, axes)
-    padding = _each(options["padding"], axes)
+    kernel = each_axis(options["kernel_size"], axes)
+    stride = each_axis(options["stride"] or kernel, axes)
+    padding = each_axis(options["padding"], axes)
     if call.hooked or spatial_axes(call) != axes or options["ceil_mode"] is not False:
         return None
     if kernel is None or stride is None or padding is None:
@@ -85,21 +85,21 @@ def pool_branch(call: Call, channels: int, weight: torch.Tensor) -> Branch | Non
     )
 
 
-def _padding(call: Call, weight: torch.Tensor) -> tuple[int, ...] | None:
+def padding_of(call: Call, weight: torch.Tensor) -> tuple[int, ...] | None:
     """Return the padding of each axis, or None where it is computed or its two sides differ."""
     given, axes = call.options["padding"], weight.ndim - 2
     if given == "valid":
         return (0,) * axes
     if given != "same":
-        return _each(given, axes)
-    steps = _each(call.options["dilation"], axes)
+        return each_axis(given, axes)
+    steps = each_axis(call.options["dilation"], axes)
     if steps is None:
         return None
     both = [d * (k - 1) for d, k in zip(steps, weight.shape[2:], strict=True)]
     return None if any(amount % 2 for amount in both) else tuple(amount // 2 for amount in both)
 
 
-def _each(value: Any, axes: int) -> tuple[int, ...] | None:
+def each_axis(value: Any, axes: int) -> tuple[int, ...] | None:
     """Return an option of a convolution for each spatial axis, or None where it is no number."""
     given = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not all(isinstance(size, int) for size in given):

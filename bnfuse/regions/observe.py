@@ -47,7 +47,7 @@ def observed(
         program: The program; a copy of it is run as it is now, since a forward may write buffers.
         example: The arguments of the call; without them images of common sizes are tried.
     """
-    for arguments in _arguments(program, example):
+    for arguments in call_arguments(program, example):
         try:
             recorder = _Recorder(copy_model(program.root).model, program.graph)
             with torch.no_grad():
@@ -58,7 +58,13 @@ def observed(
     return {}
 
 
-def _arguments(program: Program, example: Arguments | None) -> Iterator[tuple[Any, ...]]:
+def call_arguments(program: Program, example: Arguments | None) -> Iterator[tuple[Any, ...]]:
+    """Yield arguments for the inputs of a graph, in order: the example's, or noise of common sizes.
+
+    Args:
+        program: The program.
+        example: The arguments of a call, or None.
+    """
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     if example is not None:
         args, kwargs = map_tensors(torch.clone, example)  # a forward may write its inputs
@@ -67,10 +73,12 @@ def _arguments(program: Program, example: Arguments | None) -> Iterator[tuple[An
         yield (*args, *(named[str(n.target)] for n in rest if str(n.target) in named))
         return
     required = [node for node in placeholders if not node.args]
+    generator = torch.Generator().manual_seed(0)
     like = next((t for t in program.root.parameters() if t.is_floating_point()), torch.empty(0))
     for size in _IMAGE_SIZES:
         shapes = [(1, *_sizes(program, node, size)) for node in required]
-        yield tuple(torch.randn(shape, dtype=like.dtype, device=like.device) for shape in shapes)
+        noise = [torch.randn(shape, generator=generator, device="cpu") for shape in shapes]
+        yield tuple(one.to(like.device, like.dtype) for one in noise)
 
 
 def _sizes(program: Program, node: fx.Node, size: int) -> tuple[int, ...]:

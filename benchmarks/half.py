@@ -1,0 +1,279 @@
+"""Fold in half precision and compare the errors with those of the unfused model in half precision.
+
+``python benchmarks/half.py`` takes one model of each of 50 families of timm, names after it those
+models, in float16 and bfloat16 and in two settings:
+
+- ``converted``: ``optimize(model, dtype=d)`` beside ``model.to(d)``; the reference is the model as
+  it is, in float32;
+- ``stored``: ``optimize(model)`` of a model stored in half precision beside that model; the
+  reference has the stored values.
+
+The error is the root mean square over all outputs of 16 inputs, against the reference in float64,
+and the ratio is bnfuse's error over the unfused model's. ``with_example`` is bnfuse given two other
+inputs of the same size as an example. Beside them stands
+``torch.fx.experimental.optimization.fuse``, of the float32 model and then converted, or of the
+stored one; it folds ``nn.BatchNorm`` alone and leaves timm's own class of it as it is. A model
+whose unfused output is not finite has no ratio.
+
+Weights are timm's random ones, statistics those of ``bnfuse.zoo.randomize_statistics``, inputs
+normal noise that half precision holds exactly, of the smallest size that a model takes from 64
+pixels on, to keep the run short. ``spread`` says how much of an output differs between inputs: with
+random weights and noise it is a small part, so what is compared is mostly what rounded weights do
+to every input alike. Convolutions in float16 are computed in float32 and rounded, as GPUs do it;
+those of PyTorch on most CPUs round alike and take ten times as long.
+
+Results go to ``benchmarks/results/half.json`` after each row; a second run goes on where the first
+stopped, and ``--again`` starts over.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+import warnings
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import fx
+from torch.fx.experimental.optimization import fuse
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the modules beside this one
+
+import bnfuse
+from benchmarks.storage import load, save
+from benchmarks.zoo import FAMILIES
+from bnfuse.zoo import load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+RESULTS = Path(__file__).parent / "results" / "half.json"
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+SETTINGS = ("converted", "stored")
+CANDIDATES = ("bnfuse", "with_example", "torch_fx")
+CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
+INPUTS = 16
+AT_ONCE = 4
+SIZES = (64, 96, 128, 160, 192, 224, 256, 288)
+ASKED = {"converted": (0.90, 1.15), "stored": (1.20, 1.50)}
+"""The geometric mean of the ratios, and the worst of them, that each setting is to reach."""
+FOLDS = 0.95
+"""The part of the folds in float32 that are to be made."""
+
+
+class WideConvolutions(TorchFunctionMode):
+    """Computes convolutions in float16 with float32 sums, rounded once."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run a function, or what stands for it."""
+        if func in CONVOLUTIONS and args and args[0].dtype is torch.float16:
+            wide = [a.float() if isinstance(a, torch.Tensor) else a for a in args]
+            return func(*wide, **(kwargs or {})).half()
+        return func(*args, **(kwargs or {}))
+
+
+def smallest_input(model: nn.Module, example: Tensor) -> tuple[int, ...]:
+    """Return the shape of one input, of the smallest size that a model takes."""
+    generator, model = torch.Generator().manual_seed(0), copy.deepcopy(model)
+    for size in SIZES:
+        shape = (example.shape[1], size, size)
+        try:
+            with torch.no_grad():
+                made = model(torch.randn(2, *shape, generator=generator))
+        except Exception:  # whatever a forward raises on a size that is not its own
+            continue
+        if torch.isfinite(made).all():
+            return shape
+    return tuple(example.shape[1:])
+
+
+def outputs(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the outputs in float64, a few inputs at a time.
+
+    A copy is run: some models keep what they compute, in the dtype of the moment.
+    """
+    copied = copy.deepcopy(model)
+    with torch.no_grad(), WideConvolutions():
+        return torch.cat([copied(part).double() for part in inputs.split(AT_ONCE)])
+
+
+def fused_by_torch_fx(model: nn.Module) -> nn.Module | None:
+    """Return what PyTorch's own fold makes of a model; None where it raises."""
+    try:
+        return fuse(model)
+    except Exception:  # most often its tracer's
+        return None
+
+
+def candidates(
+    model: nn.Module, dtype: torch.dtype, setting: str, example: Tensor
+) -> dict[str, Callable[[], nn.Module | None]]:
+    """Return what is compared with the reference, each to be made when it is its turn."""
+    wanted = dtype if setting == "converted" else None
+
+    def by_torch_fx() -> nn.Module | None:
+        fused = fused_by_torch_fx(model)
+        return None if fused is None else fused.to(dtype)
+
+    return {
+        "unfused": lambda: copy.deepcopy(model).to(dtype),
+        "bnfuse": lambda: bnfuse.optimize(model, dtype=wanted),
+        "with_example": lambda: bnfuse.optimize(model, (example,), dtype=wanted, validate=False),
+        "torch_fx": by_torch_fx,
+    }
+
+
+def gone(model: nn.Module) -> int:
+    """Return how many batch norms a fused model is rid of."""
+    report = bnfuse.report(model)
+    return len(report.folded) + len(report.merged)
+
+
+def norms_called(model: nn.Module) -> int | None:
+    """Return how many calls of batch norms a graph has, None where it is no graph."""
+    if not isinstance(model, fx.GraphModule):
+        return None
+    called = [str(node.target) for node in model.graph.nodes if node.op == "call_module"]
+    return sum(isinstance(model.get_submodule(path), _BatchNorm) for path in called)
+
+
+def rms(values: Tensor) -> float:
+    """Return the root mean square."""
+    return float(values.square().mean().sqrt())
+
+
+def measured(name: str, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield a row for each dtype and setting of one model."""
+    loaded = load_model(f"timm:{name}", seed=seed)
+    single = loaded.model
+    shape = smallest_input(single, loaded.example_inputs[0])
+    drawn = torch.randn(INPUTS, *shape, generator=torch.Generator().manual_seed(seed + 1))
+    example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed + 2))
+    folds = gone(bnfuse.optimize(single))
+    for (label, dtype), setting in product(DTYPES.items(), SETTINGS):
+        model = copy.deepcopy(single).to(dtype) if setting == "stored" else single
+        inputs, given = drawn.to(dtype), example.to(dtype) if setting == "stored" else example
+        wanted = outputs(copy.deepcopy(model).double(), inputs.double())
+        row: dict[str, Any] = {
+            "model": name,
+            "dtype": label,
+            "setting": setting,
+            "input": shape,
+            "rms": rms(wanted),
+            "spread": rms(wanted - wanted.mean(0)) / rms(wanted),
+            "folds_in_float32": folds,
+        }
+        for candidate, make in candidates(model, dtype, setting, given).items():
+            made = make()
+            error = math.nan if made is None else rms(outputs(made, inputs) - wanted)
+            row[candidate] = error if math.isfinite(error) else None
+            if candidate == "bnfuse" and made is not None:
+                row["folds"] = gone(made)
+            if candidate == "torch_fx" and made is not None:
+                row["left_by_torch_fx"] = norms_called(made)
+        yield row
+
+
+def ratio(row: dict[str, Any], candidate: str = "bnfuse") -> float | None:
+    """Return a candidate's error over the unfused model's, None where either is not finite."""
+    if row["unfused"] is None or row[candidate] is None:
+        return None
+    return float(row[candidate] / row["unfused"])
+
+
+def geometric_mean(ratios: list[float]) -> float:
+    """Return the geometric mean."""
+    return math.exp(sum(math.log(one) for one in ratios) / len(ratios))
+
+
+def totals(rows: list[dict[str, Any]]) -> Table:
+    """Return a row for each setting and dtype: mean and worst ratio of each, and the folds made."""
+    table = Table("setting", "dtype", "models", *CANDIDATES, "folds", "of", "", box=None)
+    for setting, label in product(SETTINGS, (*DTYPES, "both")):
+        own = [r for r in rows if r["setting"] == setting and label in (r["dtype"], "both")]
+        if not (ratios := ratios_of(own, "bnfuse")):
+            continue
+        made, single = (sum(row[key] for row in own) for key in ("folds", "folds_in_float32"))
+        mean, worst = ASKED[setting]
+        reached = geometric_mean(ratios) <= mean and max(ratios) <= worst and made >= FOLDS * single
+        table.add_row(
+            setting,
+            label,
+            str(len(ratios)),
+            *(summary(ratios_of(own, candidate)) for candidate in CANDIDATES),
+            str(made),
+            str(single),
+            "" if reached else "missed",
+        )
+    return table
+
+
+def ratios_of(rows: list[dict[str, Any]], candidate: str) -> list[float]:
+    """Return the ratios that there are."""
+    return [one for row in rows if (one := ratio(row, candidate)) is not None]
+
+
+def summary(ratios: list[float]) -> str:
+    """Return geometric mean and worst."""
+    return f"{geometric_mean(ratios):.2f}, {max(ratios):.2f}" if ratios else "-"
+
+
+def as_table(rows: list[dict[str, Any]]) -> Table:
+    """Return a row for each model: the ratios of all candidates in each setting and dtype."""
+    cases = list(product(SETTINGS, DTYPES))
+    table = Table("model", "input", "spread", *(" ".join(case) for case in cases), box=None)
+    for name in dict.fromkeys(row["model"] for row in rows):
+        own = {(row["setting"], row["dtype"]): row for row in rows if row["model"] == name}
+        first = next(iter(own.values()))
+        cells = [in_words(own[case]) if case in own else "" for case in cases]
+        table.add_row(name, str(first["input"][-1]), f"{first['spread']:.2%}", *cells)
+    return table
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """Return the ratios of a row."""
+    ratios = [ratio(row, candidate) for candidate in CANDIDATES]
+    return " / ".join("-" if one is None else f"{one:.2f}" for one in ratios)
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of timm models.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Forget earlier results.")] = False,
+    seed: Annotated[int, typer.Option(help="The seed of weights and inputs.")] = 0,
+    results: Annotated[Path, typer.Option(help="The file of results.")] = RESULTS,
+) -> None:
+    """Measure what is missing, save after each row, print both tables."""
+    warnings.filterwarnings("ignore", module="timm|torch")
+    wanted = names or list(FAMILIES)
+    rows = [row for row in load(results) if not (again and row["model"] in wanted)]
+    counts = {name: sum(row["model"] == name for row in rows) for name in wanted}
+    complete = len(DTYPES) * len(SETTINGS)
+    for name in track([name for name in wanted if counts[name] < complete], "Folding"):
+        rows = [row for row in rows if row["model"] != name]
+        for row in measured(name, seed):
+            rows.append(row)
+            save(results, rows)
+    console = Console(width=150)
+    console.print(as_table(rows))
+    console.print(totals(rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,131 @@
+"""Round the weights of a folded graph once more, for the inputs that its layers are given.
+
+While passes run, tensors of half precision are the nearest to the float64 values they stand for,
+and remember those. When all passes are done the graph is run once, in float64 with those values,
+on the example, or on normal noise of two common sizes where there is none. Then the weights of each
+convolution and linear layer are rounded so that the errors cancel for what it was given
+(``bnfuse.affine.feedback``). Where no run is possible they stay the nearest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bnfuse.affine import as_float64, is_rounded
+from bnfuse.affine.feedback import round_with_feedback
+from bnfuse.ops.calls import read_call
+from bnfuse.ops.moments import moments_of
+from bnfuse.regions.evaluate import Evaluator
+from bnfuse.regions.observe import call_arguments
+from bnfuse.validation.inputs import map_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor, fx
+
+    from bnfuse.affine.feedback import Moments
+    from bnfuse.graph import Program
+    from bnfuse.ops import Call
+    from bnfuse.validation.inputs import Arguments
+
+MOST_SIZES = 2
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+def calibrate(program: Program, example: Callable[[], Arguments | None]) -> int:
+    """Round the weights of half precision in a program for the inputs of their layers.
+
+    Args:
+        program: The program, after all passes.
+        example: Returns the arguments of a call, or None.
+
+    Returns:
+        How many layers were rounded.
+    """
+    layers = _layers(program)
+    if not layers:
+        return 0
+    found: dict[fx.Node, Moments] = {}
+    for moments in islice(_runs(program, layers, example()), MOST_SIZES):
+        found = {n: found[n].joined(m) if n in found else m for n, m in moments.items()}
+    for node, moments_of_node in found.items():
+        _round(layers[node], moments_of_node)
+    return len(found)
+
+
+def _runs(
+    program: Program, layers: dict[fx.Node, Call], example: Arguments | None
+) -> Iterator[dict[fx.Node, Moments]]:
+    """Yield what layers are given in one run after another."""
+    for arguments in call_arguments(program, example):
+        try:
+            yield _observed(program, layers, arguments)
+        except Exception:
+            continue  # the next size may do
+
+
+def _layers(program: Program) -> dict[fx.Node, Call]:
+    """Return the call sites with a rounded weight that nothing else reads."""
+    found = {}
+    readers: Counter[int] = Counter()
+    for node in program.graph.nodes:
+        call = read_call(program, node)
+        if call is None or call.hooked or not call.kind.is_linear:
+            continue
+        weight = call.tensor("weight")
+        if weight is None or weight.dtype not in _HALVES:
+            continue
+        readers[id(weight)] += 1
+        if is_rounded(weight):
+            found[node] = call
+    return {node: call for node, call in found.items() if readers[id(call.weight)] == 1}
+
+
+def _observed(
+    program: Program, layers: dict[fx.Node, Call], arguments: tuple[Any, ...]
+) -> dict[fx.Node, Moments]:
+    """Run the graph and return what the layers are given."""
+    given = iter(map_tensors(_as_evaluated, (arguments, {}))[0])
+    evaluator = Evaluator(program)
+    found: dict[fx.Node, Moments] = {}
+    last_reader = {source: node for node in program.graph.nodes for source in node.all_input_nodes}
+    values: dict[fx.Node, Any] = {}
+    with torch.no_grad():
+        for node in program.graph.nodes:
+            if node.op == "output":
+                break
+            if node.op == "placeholder":
+                values[node] = next(given, *node.args)
+                continue
+            if node in layers:
+                moments = moments_of(layers[node], values[layers[node].input])
+                found |= {node: moments} if moments is not None else {}
+            evaluator.run([node], values)
+            for source in node.all_input_nodes:
+                if last_reader[source] is node:
+                    del values[source]
+    return found
+
+
+def _as_evaluated(tensor: Tensor) -> Tensor:
+    """Return a copy as the evaluator computes: on the CPU, floating-point numbers in float64."""
+    return as_float64(tensor).cpu().clone() if tensor.is_floating_point() else tensor.cpu().clone()
+
+
+def _round(call: Call, moments: Moments) -> None:
+    """Write the weights of a layer, rounded for its inputs."""
+    weight, bias = call.weight, call.tensor("bias")
+    if not moments.is_finite:
+        return
+    is_open = bias is not None and is_rounded(bias) and bias.dtype is weight.dtype
+    exact = as_float64(bias).cpu() if bias is not None and is_open else None
+    rows, shifts = round_with_feedback(as_float64(weight).cpu(), exact, moments, weight.dtype)
+    with torch.no_grad():
+        weight.copy_(rows)
+        if bias is not None and shifts is not None:
+            bias.copy_(shifts)
