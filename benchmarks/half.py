@@ -84,7 +84,7 @@ class WideConvolutions(TorchFunctionMode):
     ) -> Any:
         """Run a function, or what stands for it."""
         if func in CONVOLUTIONS and args and args[0].dtype is torch.float16:
-            wide = [a.float() if isinstance(a, torch.Tensor) else a for a in args]
+            wide: list[Any] = [a.float() if isinstance(a, torch.Tensor) else a for a in args]
             return func(*wide, **(kwargs or {})).half()
         return func(*args, **(kwargs or {}))
 
@@ -111,7 +111,7 @@ def outputs(model: nn.Module, inputs: Tensor) -> Tensor:
     """
     copied = copy.deepcopy(model)
     with torch.no_grad(), WideConvolutions():
-        return torch.cat([copied(part).double() for part in inputs.split(AT_ONCE)])
+        return torch.cat([copied(part).double() for part in torch.split(inputs, AT_ONCE)])
 
 
 def fused_by_torch_fx(model: nn.Module) -> nn.Module | None:
