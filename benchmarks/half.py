@@ -43,6 +43,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import fx
 from torch.fx.experimental.optimization import fuse
+from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
@@ -150,8 +151,10 @@ def norms_called(model: nn.Module) -> int | None:
     """Return how many calls of batch norms a graph has, None where it is no graph."""
     if not isinstance(model, fx.GraphModule):
         return None
-    called = [str(node.target) for node in model.graph.nodes if node.op == "call_module"]
-    return sum(isinstance(model.get_submodule(path), _BatchNorm) for path in called)
+    nodes = model.graph.nodes
+    called = [model.get_submodule(str(node.target)) for node in nodes if node.op == "call_module"]
+    as_functions = sum(node.target in (F.batch_norm, torch.batch_norm) for node in nodes)
+    return as_functions + sum(isinstance(module, _BatchNorm) for module in called)
 
 
 def rms(values: Tensor) -> float:
