@@ -17,6 +17,7 @@ import torch
 
 from bnfuse.affine import as_float64, is_rounded
 from bnfuse.affine.feedback import round_with_feedback
+from bnfuse.graph.hooks import is_hooked
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.moments import moments_of
 from bnfuse.regions.evaluate import Evaluator
@@ -48,7 +49,7 @@ def calibrate(program: Program, example: Callable[[], Arguments | None]) -> int:
         How many layers were rounded.
     """
     layers = _layers(program)
-    if not layers:
+    if not layers or not all(_runs_unseen(program, node) for node in program.graph.nodes):
         return 0
     found: dict[fx.Node, Moments] = {}
     for moments in islice(_runs(program, layers, example()), MOST_SIZES):
@@ -56,6 +57,14 @@ def calibrate(program: Program, example: Callable[[], Arguments | None]) -> int:
     for node, moments_of_node in found.items():
         _round(layers[node], moments_of_node)
     return len(found)
+
+
+def _runs_unseen(program: Program, node: fx.Node) -> bool:
+    """Whether a node runs nobody's own code, which might count its calls, or print."""
+    if node.op != "call_module":
+        return True
+    module = program.module(str(node.target))
+    return type(module).__module__.startswith(("torch.nn.", "bnfuse.")) and not is_hooked(module)
 
 
 def _runs(
@@ -75,13 +84,11 @@ def _layers(program: Program) -> dict[fx.Node, Call]:
     readers: Counter[int] = Counter()
     for node in program.graph.nodes:
         call = read_call(program, node)
-        if call is None or call.hooked or not call.kind.is_linear:
-            continue
-        weight = call.tensor("weight")
-        if weight is None or weight.dtype not in _HALVES:
+        weight = call.tensor("weight") if call is not None and call.kind.is_linear else None
+        if call is None or weight is None or weight.dtype not in _HALVES:
             continue
         readers[id(weight)] += 1
-        if is_rounded(weight):
+        if is_rounded(weight) and torch.isfinite(weight).all():
             found[node] = call
     return {node: call for node, call in found.items() if readers[id(call.weight)] == 1}
 
@@ -95,7 +102,7 @@ def _observed(
     found: dict[fx.Node, Moments] = {}
     last_reader = {source: node for node in program.graph.nodes for source in node.all_input_nodes}
     values: dict[fx.Node, Any] = {}
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for node in program.graph.nodes:
             if node.op == "output":
                 break
@@ -117,13 +124,17 @@ def _as_evaluated(tensor: Tensor) -> Tensor:
     return as_float64(tensor).cpu().clone() if tensor.is_floating_point() else tensor.cpu().clone()
 
 
+def _is_open(bias: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a bias is to be rounded with the weight."""
+    return is_rounded(bias) and bias.dtype is dtype and bool(torch.isfinite(bias).all())
+
+
 def _round(call: Call, moments: Moments) -> None:
     """Write the weights of a layer, rounded for its inputs."""
     weight, bias = call.weight, call.tensor("bias")
     if not moments.is_finite:
         return
-    is_open = bias is not None and is_rounded(bias) and bias.dtype is weight.dtype
-    exact = as_float64(bias).cpu() if bias is not None and is_open else None
+    exact = as_float64(bias).cpu() if bias is not None and _is_open(bias, weight.dtype) else None
     rows, shifts = round_with_feedback(as_float64(weight).cpu(), exact, moments, weight.dtype)
     with torch.no_grad():
         weight.copy_(rows)

@@ -26,7 +26,8 @@ Declined when:
 5. the channels of what would absorb it are on another axis. Equal sizes prove nothing: where the
    graph does not fix the number of dimensions, a guard is put in that fails rather than compute
    something else;
-6. the dtypes differ so that folding would change the result's, or the new weights overflow;
+6. the dtypes differ so that folding would change the result's, or the new weights do not fit their
+   dtype: they overflow, or are so small that more is lost than by rounding;
 7. a tensor of the two is missing or no plain dense one: sparse, quantized, or of a class that gives
    operations another meaning.
 
@@ -39,7 +40,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bnfuse.affine import round_once
+from bnfuse.affine import round_once, round_weight
 from bnfuse.graph import add_guard, assume_rank
 from bnfuse.moves import Origin, Plan, find_plan, origin_of
 from bnfuse.moves.strides import is_laid_out_alike, is_viewed
@@ -158,7 +159,7 @@ def _rounded(edit: Edit) -> tuple[Tensor, Tensor | None] | None:
     """Return new tensors in the dtype of the old ones, or None where they do not fit it."""
     old = edit.call.tensor("weight")
     like = edit.call.owned["running_mean"].tensor if old is None else old
-    weight = round_once(edit.weight, like)
+    weight = round_weight(edit.weight, like)
     bias = None if edit.bias is None else round_once(edit.bias, like)
     border = None if edit.border is None else round_once(edit.border, like)
     if weight is None or (bias is None) != (edit.bias is None):

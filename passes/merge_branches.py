@@ -30,7 +30,7 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bnfuse.affine import as_float64, round_once
+from bnfuse.affine import as_float64, round_once, round_weight
 from bnfuse.affine.branch import Branch
 from bnfuse.affine.merge import merged_branches
 from bnfuse.graph import add_guard, assume_rank
@@ -72,7 +72,7 @@ class Cluster:
         """
         if self.main.kind is Kind.CONVOLUTION:
             like = self.main.weight
-            return round_once(self.merged.weight, like), round_once(self.merged.bias, like)
+            return round_weight(self.merged.weight, like), round_once(self.merged.bias, like)
         mean, variance = (self.main.owned[n].tensor for n in ("running_mean", "running_var"))
         scale = self.merged.weight.reshape(-1)
         gamma = scale * (as_float64(variance) + float(self.main.options["eps"])).sqrt()

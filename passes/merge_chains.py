@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from bnfuse.affine import as_float64, round_once
+from bnfuse.affine import as_float64, round_once, round_weight
 from bnfuse.affine.branch import Branch
 from bnfuse.affine.merge import chained
 from bnfuse.graph import assume_rank, check_rank, only_reader
@@ -113,7 +113,7 @@ class MergeChains:
     def rewrite(self, program: Program, match: Match) -> Applied | Declined:
         """Write the product into the second operation, which then reads the first one's input."""
         first, second, merged = match.first, match.second, match.merged
-        weight = round_once(merged.weight, second.weight)
+        weight = round_weight(merged.weight, second.weight)
         bias = round_once(merged.bias, second.weight)
         if weight is None or bias is None:
             reason = decline("overflow", match.name, second.name)

@@ -29,6 +29,7 @@ from bnfuse.affine.rounding import (
     is_rounded,
     round_all,
     round_once,
+    round_weight,
 )
 from bnfuse.affine.values import Affine
 
@@ -52,6 +53,7 @@ __all__ = [
     "regroup",
     "round_all",
     "round_once",
+    "round_weight",
     "scale_transposed_inputs",
     "selected",
     "unpermuted",

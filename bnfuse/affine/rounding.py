@@ -59,6 +59,28 @@ def round_once(exact: Tensor, like: Tensor) -> Tensor | None:
     return rounded
 
 
+def round_weight(exact: Tensor, like: Tensor) -> Tensor | None:
+    """Round a float64 weight to the dtype and device of ``like``, if that keeps its precision.
+
+    Rounding to normal numbers changes each weight by at most ``u`` of its size, ``u`` being half an
+    ``eps``: 2^-11 in float16. Below the smallest of them, 6e-5 in float16, precision goes bit by
+    bit until nothing but 0 is left. So the weight fits where ``|W' - W| <= u |W|`` for the norms of
+    the whole: single channels may be so much smaller than the others that they do not count.
+
+    Returns:
+        The rounded tensor, or None where it does not fit the dtype.
+
+    >>> round_weight(torch.tensor([1e-7, 2e-7], dtype=torch.float64), torch.zeros(2).half()) is None
+    True
+    """
+    rounded = round_once(exact, like)
+    if rounded is None:
+        return None
+    unit = torch.finfo(like.dtype).eps / 2
+    error = rounded.detach().to(exact.device, torch.float64) - exact
+    return None if error.norm() > unit * exact.norm() else rounded
+
+
 def round_all(model: nn.Module, dtype: torch.dtype) -> None:
     """Round every floating-point tensor of a model, in place; each remembers what it was.
 

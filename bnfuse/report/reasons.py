@@ -106,7 +106,8 @@ _REASONS = (
     ),
     Reason(
         "overflow",
-        "The folded weights of {facts} do not fit their dtype.",
+        "The folded weights of {facts} do not fit their dtype: they are too large, or too small to "
+        "be precise.",
         "Optimize the model in a wider dtype.",
     ),
     Reason(

@@ -166,7 +166,8 @@ def test_overflow() -> None:
     model = sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)).half()
     model.get_buffer("1.running_var").fill_(0.0)
     model.get_parameter("1.weight").data.fill_(6e4)
-    why = "The folded weights of 0 do not fit their dtype."
+    why = "The folded weights of 0 do not fit their dtype: they are too large, or too small to be "
+    why += "precise."
     report = bnfuse.explain(model)
     assert [(r.reason, r.why) for r in report.kept] == [("overflow", why)]
 
