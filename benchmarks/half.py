@@ -22,6 +22,8 @@ random weights and noise it is a small part, so what is compared is mostly what 
 to every input alike. Convolutions in float16 are computed in float32 and rounded, as GPUs do it;
 those of PyTorch on most CPUs round alike and take ten times as long.
 
+Rewrites are not checked here, which ``benchmarks/zoo.py`` does for the same models.
+
 Results go to ``benchmarks/results/half.json`` after each row; a second run goes on where the first
 stopped, and ``--again`` starts over.
 """
@@ -135,7 +137,7 @@ def candidates(
 
     return {
         "unfused": lambda: copy.deepcopy(model).to(dtype),
-        "bnfuse": lambda: bnfuse.optimize(model, dtype=wanted),
+        "bnfuse": lambda: bnfuse.optimize(model, dtype=wanted, validate=False),
         "with_example": lambda: bnfuse.optimize(model, (example,), dtype=wanted, validate=False),
         "torch_fx": by_torch_fx,
     }
@@ -169,7 +171,7 @@ def measured(name: str, seed: int = 0) -> Iterator[dict[str, Any]]:
     shape = smallest_input(single, loaded.example_inputs[0])
     drawn = torch.randn(INPUTS, *shape, generator=torch.Generator().manual_seed(seed + 1))
     example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed + 2))
-    folds = gone(bnfuse.optimize(single))
+    folds = gone(bnfuse.optimize(single, validate=False))
     for (label, dtype), setting in product(DTYPES.items(), SETTINGS):
         model = copy.deepcopy(single).to(dtype) if setting == "stored" else single
         inputs, given = drawn.to(dtype), example.to(dtype) if setting == "stored" else example

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import bnfuse
 from bnfuse.affine import Affine
 from bnfuse.errors import RequestError
-from tests.support import noise, ready
+from tests.support import noise, ready, relative_error
+
+
+class Reading(nn.Module):
+    """A model that adds up what its tensors of other dtypes come to."""
+
+    def __init__(self, inner: nn.Module, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.inner = inner
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = (self.get_buffer(name) for name in ("count", "phase", "mask"))
+        made: Tensor = self.inner(x) + sum(part.real.sum() for part in parts)
+        return made
+
 
 HALVES = [torch.float16, torch.bfloat16]
 
@@ -85,6 +102,57 @@ def test_what_overflows_stays() -> None:
     made = bnfuse.report(bnfuse.optimize(model, dtype=torch.float16))
     assert [row.reason for row in made.kept] == ["overflow"]
     assert len(bnfuse.report(bnfuse.optimize(model, dtype=torch.bfloat16)).folded) == 1
+
+
+def hostile(gamma: float, variance: float, mean: float) -> nn.Sequential:
+    """Return a model with a norm whose tensors are at the borders of half precision."""
+    model = net(1)
+    with torch.no_grad():
+        model.get_parameter("1.weight").mul_(gamma)
+        model.get_buffer("1.running_var").fill_(variance)
+        model.get_buffer("1.running_mean").mul_(mean)
+    return model
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("gamma", [0.0, 1e-8, 1e3])
+def test_what_was_finite_stays_finite(dtype: torch.dtype, gamma: float, *, is_stored: bool) -> None:
+    x = noise(2, 6, 9, 9).to(dtype)
+    for variance, mean in product([0.0, 1e-8, 1e5, 1e30], [1.0, 1e4]):
+        model = hostile(gamma, variance, mean)
+        unfused = copy.deepcopy(model).to(dtype)
+        given = unfused if is_stored else model
+        fused = bnfuse.optimize(given, dtype=None if is_stored else dtype)
+        with torch.no_grad():
+            wanted, got = unfused(x), fused(x)
+        assert torch.isfinite(got[torch.isfinite(wanted)]).all()
+
+
+def test_what_is_too_small_to_be_precise_stays() -> None:
+    model = net(1)
+    with torch.no_grad():
+        model.get_parameter("1.weight").mul_(1e-6)
+    made = bnfuse.report(bnfuse.optimize(model, dtype=torch.float16))
+    assert [row.reason for row in made.kept] == ["overflow"]
+    assert len(bnfuse.report(bnfuse.optimize(model, dtype=torch.bfloat16)).folded) == 1
+    with torch.no_grad():
+        model.get_parameter("1.weight")[0] = 1.0  # beside it the others do not count
+    assert len(bnfuse.report(bnfuse.optimize(model, dtype=torch.float16)).folded) == 1
+
+
+def test_what_is_no_floating_point_number_stays_what_it_is() -> None:
+    model = net(1)
+    kept = {"count": torch.arange(3), "phase": torch.tensor([50 + 1j]), "mask": torch.ones(2) > 0}
+    for name, tensor in kept.items():
+        model[1].register_buffer(name, tensor)
+    fused = bnfuse.optimize(model, dtype=torch.float16, skip=("1",))
+    assert all(torch.equal(fused.get_buffer(f"1.{n}"), tensor) for n, tensor in kept.items())
+    assert fused.get_parameter("0.weight").dtype is torch.float16
+    reading, x = Reading(net(1), kept).eval(), noise(2, 6, 9, 9)
+    made = bnfuse.optimize(reading, dtype=torch.bfloat16)(x.bfloat16())
+    assert made.dtype is torch.bfloat16
+    assert relative_error(made, reading(x.float())) < 0.02
 
 
 def test_tied_weights_stay_tied_and_whole_numbers_stay_whole() -> None:

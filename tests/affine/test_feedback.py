@@ -104,7 +104,7 @@ def test_smallest_numbers_become_neighbours_too() -> None:
 def test_it_is_the_same_every_time() -> None:
     weight, bias = noise(16, 64), noise(16)
     made = [round_with_feedback(weight, bias, moments(weight), torch.float16) for _ in range(2)]
-    assert all(torch.equal(*pair) for pair in zip(*made, strict=True))  # type: ignore[arg-type]
+    assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
 
 
 def test_moments_of_several_runs_are_cases_of_one() -> None:

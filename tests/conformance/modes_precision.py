@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from tests.conformance.case import Case, Expect, case
 from tests.conformance.models import block, conv, given, image, norm, pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HALF = given((2, 3, 6, 7), dtype=torch.float16)
 SINGLE = given((2, 3, 6, 7), dtype=torch.float32)
@@ -29,6 +32,72 @@ def tremendous_scale(model: Any) -> None:
         model[1].running_var.zero_()
         model[1].running_mean.zero_()
         model[0].bias.zero_()
+
+
+def no_variance(model: Any) -> None:
+    """Leave nothing but eps below the root, which is no number above 0 in half precision."""
+    model[1].running_var.zero_()
+    model[1].running_mean.copy_(model[0].bias.detach())  # so that the outputs fit
+    model[1].eps = 1e-8
+
+
+def subnormal_variance(model: Any) -> None:
+    model[1].running_var.fill_(1e-7)
+    model[1].running_mean.copy_(model[0].bias.detach())
+
+
+def no_scale(model: Any) -> None:
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].running_var.zero_()
+    model[1].eps = 0.0  # 0 times infinity, which the norm itself computes as well
+
+
+def dead_channels(model: Any) -> None:
+    with torch.no_grad():
+        model[1].weight[:2] = torch.tensor([0.0, 1e-7])
+
+
+def tiny_scale(model: Any) -> None:
+    """Make folded weights of 1e-6, where half precision has four bits left, for inputs of 1e3."""
+    with torch.no_grad():
+        model[1].weight.fill_(1e-5)
+        model[1].bias.zero_()
+
+
+def edge(name: str, then: Callable[[Any], object], factor: float, expect: Expect, why: str) -> Case:
+    return case(
+        f"c6-half-{name}",
+        block,
+        lambda: (HALF()[0] * factor,),
+        expect,
+        why,
+        also_right=(Expect(0, ("check-failed",)),) if then is no_scale else (),
+        dtype=torch.float16,
+        then=then,
+        rtol=1e-2,
+    )
+
+
+EDGES = (
+    edge("eps-alone", no_variance, 1e-2, Expect(1), "eps is a number, not a tensor of half"),
+    edge("subnormal-variance", subnormal_variance, 1e-2, Expect(1), "exact in float64"),
+    edge("dead-channels", dead_channels, 1.0, Expect(1), "beside others they do not count"),
+    edge(
+        "zero-times-infinity",
+        no_scale,
+        1.0,
+        Expect(0, ("not-finite",)),
+        "left as it is; no output is a number",
+    ),
+    edge(
+        "folded-weights-underflow",
+        tiny_scale,
+        1e3,
+        Expect(0, ("overflow",)),
+        "the folded weights keep four bits, the unfused ones eleven",
+    ),
+)
 
 
 PRECISION = (
@@ -86,6 +155,17 @@ PRECISION = (
         rtol=1e-2,
     ),
     case(
+        "c6-bfloat16-conv-single-norm",
+        block,
+        given((2, 3, 6, 7), dtype=torch.bfloat16),
+        Expect(1),
+        "the same in the other half precision",
+        cites=("pytorch#133968",),
+        dtype=torch.bfloat16,
+        then=lambda model: model[1].float(),
+        rtol=6e-2,
+    ),
+    case(
         "c6-single",
         block,
         SINGLE,
@@ -135,5 +215,6 @@ BIAS = (
 
 CASES = (
     *PRECISION,
+    *EDGES,
     *BIAS,
 )
