@@ -42,7 +42,6 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import fx
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
@@ -52,6 +51,7 @@ from torch.overrides import TorchFunctionMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the modules beside this one
 
 import bnfuse
+from benchmarks.half_table import SETTINGS, as_table, totals
 from benchmarks.storage import load, save
 from benchmarks.zoo import FAMILIES
 from bnfuse.zoo import load_model
@@ -63,16 +63,10 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results" / "half.json"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-SETTINGS = ("converted", "stored")
-CANDIDATES = ("bnfuse", "with_example", "torch_fx")
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 INPUTS = 16
 AT_ONCE = 4
 SIZES = (64, 96, 128, 160, 192, 224, 256, 288)
-ASKED = {"converted": (0.90, 1.15), "stored": (1.20, 1.50)}
-"""The geometric mean of the ratios, and the worst of them, that each setting is to reach."""
-FOLDS = 0.95
-"""The part of the folds in float32 that are to be made."""
 
 
 class WideConvolutions(TorchFunctionMode):
@@ -194,68 +188,6 @@ def measured(name: str, seed: int = 0) -> Iterator[dict[str, Any]]:
             if candidate == "torch_fx" and made is not None:
                 row["left_by_torch_fx"] = norms_called(made)
         yield row
-
-
-def ratio(row: dict[str, Any], candidate: str = "bnfuse") -> float | None:
-    """Return a candidate's error over the unfused model's, None where either is not finite."""
-    if row["unfused"] is None or row[candidate] is None:
-        return None
-    return float(row[candidate] / row["unfused"])
-
-
-def geometric_mean(ratios: list[float]) -> float:
-    """Return the geometric mean."""
-    return math.exp(sum(math.log(one) for one in ratios) / len(ratios))
-
-
-def totals(rows: list[dict[str, Any]]) -> Table:
-    """Return a row for each setting and dtype: mean and worst ratio of each, and the folds made."""
-    table = Table("setting", "dtype", "models", *CANDIDATES, "folds", "of", "", box=None)
-    for setting, label in product(SETTINGS, (*DTYPES, "both")):
-        own = [r for r in rows if r["setting"] == setting and label in (r["dtype"], "both")]
-        if not (ratios := ratios_of(own, "bnfuse")):
-            continue
-        made, single = (sum(row[key] for row in own) for key in ("folds", "folds_in_float32"))
-        mean, worst = ASKED[setting]
-        reached = geometric_mean(ratios) <= mean and max(ratios) <= worst and made >= FOLDS * single
-        table.add_row(
-            setting,
-            label,
-            str(len(ratios)),
-            *(summary(ratios_of(own, candidate)) for candidate in CANDIDATES),
-            str(made),
-            str(single),
-            "" if reached else "missed",
-        )
-    return table
-
-
-def ratios_of(rows: list[dict[str, Any]], candidate: str) -> list[float]:
-    """Return the ratios that there are."""
-    return [one for row in rows if (one := ratio(row, candidate)) is not None]
-
-
-def summary(ratios: list[float]) -> str:
-    """Return geometric mean and worst."""
-    return f"{geometric_mean(ratios):.2f}, {max(ratios):.2f}" if ratios else "-"
-
-
-def as_table(rows: list[dict[str, Any]]) -> Table:
-    """Return a row for each model: the ratios of all candidates in each setting and dtype."""
-    cases = list(product(SETTINGS, DTYPES))
-    table = Table("model", "input", "spread", *(" ".join(case) for case in cases), box=None)
-    for name in dict.fromkeys(row["model"] for row in rows):
-        own = {(row["setting"], row["dtype"]): row for row in rows if row["model"] == name}
-        first = next(iter(own.values()))
-        cells = [in_words(own[case]) if case in own else "" for case in cases]
-        table.add_row(name, str(first["input"][-1]), f"{first['spread']:.2%}", *cells)
-    return table
-
-
-def in_words(row: dict[str, Any]) -> str:
-    """Return the ratios of a row."""
-    ratios = [ratio(row, candidate) for candidate in CANDIDATES]
-    return " / ".join("-" if one is None else f"{one:.2f}" for one in ratios)
 
 
 def main(

@@ -9,16 +9,8 @@ import pytest
 import torch
 from torch import fx, nn
 
-from benchmarks.half import (
-    WideConvolutions,
-    as_table,
-    candidates,
-    geometric_mean,
-    norms_called,
-    ratio,
-    smallest_input,
-    totals,
-)
+from benchmarks.half import WideConvolutions, candidates, norms_called, smallest_input
+from benchmarks.half_table import as_table, geometric_mean, ratio, totals
 from tests.support import noise, ready
 
 
