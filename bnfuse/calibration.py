@@ -1,8 +1,8 @@
 """Round the weights of a folded graph once more, for the inputs that its layers are given.
 
 While passes run, tensors of half precision are the nearest to the float64 values they stand for,
-and remember those. When all passes are done the graph is run once, in float64 with those values,
-on the example, or on normal noise of two common sizes where there is none. Then the weights of each
+and remember those. When all passes are done the graph is run on a copy, in float64, on the example,
+or on normal noise of two common sizes where there is none. Then the weights of each
 convolution and linear layer are rounded so that the errors cancel for what it was given
 (``bnfuse.affine.feedback``). Where no run is possible they stay the nearest.
 """
@@ -17,6 +17,8 @@ import torch
 
 from bnfuse.affine import as_float64, is_rounded
 from bnfuse.affine.feedback import round_with_feedback
+from bnfuse.capture.copying import copy_model
+from bnfuse.graph import Program
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.moments import moments_of
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from torch import Tensor, fx
 
     from bnfuse.affine.feedback import Moments
-    from bnfuse.graph import Program
     from bnfuse.ops import Call
     from bnfuse.validation.inputs import Arguments
 
@@ -49,22 +50,34 @@ def calibrate(program: Program, example: Callable[[], Arguments | None]) -> int:
         How many layers were rounded.
     """
     layers = _layers(program)
-    if not layers or not all(_runs_unseen(program, node) for node in program.graph.nodes):
+    copied = _copied(program) if layers else None
+    given = example() if copied is not None else None
+    if copied is None or (given is None and not _runs_unseen(program)):
         return 0
     found: dict[fx.Node, Moments] = {}
-    for moments in islice(_runs(program, layers, example()), MOST_SIZES):
+    for moments in islice(_runs(copied, layers, given), MOST_SIZES):
         found = {n: found[n].joined(m) if n in found else m for n, m in moments.items()}
     for node, moments_of_node in found.items():
         _round(layers[node], moments_of_node)
     return len(found)
 
 
-def _runs_unseen(program: Program, node: fx.Node) -> bool:
-    """Whether a node runs nobody's own code, which might count its calls, or print."""
-    if node.op != "call_module":
-        return True
-    module = program.module(str(node.target))
-    return type(module).__module__.startswith(("torch.nn.", "bnfuse.")) and not is_hooked(module)
+def _copied(program: Program) -> Program | None:
+    """Return a program of the same graph over a copy, whose state may change; None without one."""
+    copied = copy_model(program.root)
+    if copied.by_reference:
+        return None
+    made = Program(copied.model, program.graph)
+    made.written = program.written
+    return made
+
+
+def _runs_unseen(program: Program) -> bool:
+    """Whether a graph runs nobody's own code, which might print; an example is run in any case."""
+    called = [str(node.target) for node in program.graph.nodes if node.op == "call_module"]
+    modules = [program.module(path) for path in called]
+    own = ("torch.nn.", "bnfuse.")
+    return all(type(m).__module__.startswith(own) and not is_hooked(m) for m in modules)
 
 
 def _runs(

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import bnfuse
 from bnfuse.affine import as_float64, round_all
 from bnfuse.calibration import calibrate
+from bnfuse.graph import Program
 from tests.regions.support import One, traced
 from tests.support import noise, ready
 
 if TYPE_CHECKING:
-    from bnfuse.graph import Program
     from bnfuse.validation.inputs import Arguments
 
 HALVES = [torch.float16, torch.bfloat16]
@@ -82,15 +82,41 @@ def test_weights_of_several_readers_stay_the_nearest() -> None:
     assert not is_nearest(model[4].weight)  # type: ignore[arg-type]  # that of a layer
 
 
-def test_nobodys_own_code_is_run() -> None:
+class Counter(nn.Module):
+    """A layer of the user's own that counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(1)
+        return x.relu()
+
+
+class EachLayer(fx.Tracer):
+    """Takes each module without children for one operation."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not list(m.children())
+
+
+def test_nobodys_own_code_is_run_but_on_the_example_and_in_a_copy() -> None:
     ran: list[int] = []
+    counter = Counter()
     model = net()
-    program = rounded(model)
-    handle = model[1].register_forward_hook(lambda *_: ran.append(1))
-    assert calibrate(program, of(noise(1, 3, 9, 9))) == 0
-    handle.remove()
+    model[1] = counter
+    round_all(model, torch.float16)
+    program = Program(model, EachLayer().trace(model))
+    handle = model[3].register_forward_hook(lambda *_: ran.append(1))
+    assert calibrate(program, lambda: None) == 0
+    assert (ran, counter.calls) == ([], [])
     assert calibrate(program, of(noise(1, 3, 9, 9))) == 3
-    assert ran == []
+    assert (ran, counter.calls) == ([1], [])
+    handle.remove()
+    assert calibrate(program, lambda: None) == 0
+    model[1] = nn.ReLU()
+    assert calibrate(program, lambda: None) == 3
 
 
 def test_no_random_numbers_are_drawn_and_no_input_is_written() -> None:
