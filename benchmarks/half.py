@@ -16,11 +16,11 @@ stored one; it folds ``nn.BatchNorm`` alone and leaves timm's own class of it as
 whose unfused output is not finite has no ratio.
 
 Weights are timm's random ones, statistics those of ``bnfuse.zoo.randomize_statistics``, inputs
-normal noise that half precision holds exactly, of the smallest size that a model takes from 64
+normal noise that both dtypes hold exactly, of the smallest size that a model takes from 64
 pixels on, to keep the run short. ``spread`` says how much of an output differs between inputs: with
 random weights and noise it is a small part, so what is compared is mostly what rounded weights do
-to every input alike. Convolutions in float16 are computed in float32 and rounded, as GPUs do it;
-those of PyTorch on most CPUs round alike and take ten times as long.
+to every input alike. Convolutions and matrix products in float16 are computed in float32 and
+rounded, as GPUs do it; those of PyTorch on most CPUs round alike and take ten times as long.
 
 Rewrites are not checked here, which ``benchmarks/zoo.py`` does for the same models.
 
@@ -63,14 +63,17 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results" / "half.json"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
+PRODUCTS = (
+    torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose2d, F.linear, torch.matmul,
+    torch.bmm, torch.Tensor.matmul, torch.Tensor.__matmul__,
+)  # fmt: skip
 INPUTS = 16
 AT_ONCE = 4
 SIZES = (64, 96, 128, 160, 192, 224, 256, 288)
 
 
-class WideConvolutions(TorchFunctionMode):
-    """Computes convolutions in float16 with float32 sums, rounded once."""
+class WideProducts(TorchFunctionMode):
+    """Computes convolutions and matrix products in float16 with float32 sums, rounded once."""
 
     def __torch_function__(
         self,
@@ -80,7 +83,7 @@ class WideConvolutions(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run a function, or what stands for it."""
-        if func in CONVOLUTIONS and args and args[0].dtype is torch.float16:
+        if func in PRODUCTS and args and args[0].dtype is torch.float16:
             wide: list[Any] = [a.float() if isinstance(a, torch.Tensor) else a for a in args]
             return func(*wide, **(kwargs or {})).half()
         return func(*args, **(kwargs or {}))
@@ -107,7 +110,7 @@ def outputs(model: nn.Module, inputs: Tensor) -> Tensor:
     A copy is run: some models keep what they compute, in the dtype of the moment.
     """
     copied = copy.deepcopy(model)
-    with torch.no_grad(), WideConvolutions():
+    with torch.no_grad(), WideProducts():
         return torch.cat([copied(part).double() for part in torch.split(inputs, AT_ONCE)])
 
 
@@ -164,12 +167,16 @@ def measured(name: str, seed: int = 0) -> Iterator[dict[str, Any]]:
     single = loaded.model
     shape = smallest_input(single, loaded.example_inputs[0])
     drawn = torch.randn(INPUTS, *shape, generator=torch.Generator().manual_seed(seed + 1))
+    drawn = drawn.bfloat16().half().float()  # what both can hold
     example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed + 2))
     folds = gone(bnfuse.optimize(single, validate=False))
+    of_single = outputs(copy.deepcopy(single).double(), drawn.double())
     for (label, dtype), setting in product(DTYPES.items(), SETTINGS):
         model = copy.deepcopy(single).to(dtype) if setting == "stored" else single
         inputs, given = drawn.to(dtype), example.to(dtype) if setting == "stored" else example
-        wanted = outputs(copy.deepcopy(model).double(), inputs.double())
+        wanted = of_single
+        if setting == "stored":
+            wanted = outputs(copy.deepcopy(model).double(), drawn.double())
         row: dict[str, Any] = {
             "model": name,
             "dtype": label,

@@ -1,7 +1,7 @@
 """Round the weights of a folded graph once more, for the inputs that its layers are given.
 
 While passes run, tensors of half precision are the nearest to the float64 values they stand for,
-and remember those. When all passes are done the graph is run on a copy, in float64, on the example,
+and remember those. When all passes are done the graph is run on a copy, in float32, on the example,
 or on normal noise of two common sizes where there is none. Then the weights of each
 convolution and linear layer are rounded so that the errors cancel for what it was given
 (``bnfuse.affine.feedback``). Where no run is possible they stay the nearest.
@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import fx
 
 from bnfuse.affine import as_float64, is_rounded
 from bnfuse.affine.feedback import round_with_feedback
@@ -22,14 +23,13 @@ from bnfuse.graph import Program
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.moments import moments_of
-from bnfuse.regions.evaluate import Evaluator
 from bnfuse.regions.observe import call_arguments
-from bnfuse.validation.inputs import map_tensors
+from bnfuse.validation.inputs import cast_floating, map_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torch import Tensor, fx
+    from torch import Tensor
 
     from bnfuse.affine.feedback import Moments
     from bnfuse.ops import Call
@@ -63,13 +63,13 @@ def calibrate(program: Program, example: Callable[[], Arguments | None]) -> int:
 
 
 def _copied(program: Program) -> Program | None:
-    """Return a program of the same graph over a copy, whose state may change; None without one."""
-    copied = copy_model(program.root)
-    if copied.by_reference:
+    """Return a program of the same graph over a copy in float32; None where there is no copy."""
+    try:
+        copied = copy_model(program.root)
+        single = copied.model.float()
+    except Exception:  # odd tensors and modules refuse either in their own ways
         return None
-    made = Program(copied.model, program.graph)
-    made.written = program.written
-    return made
+    return None if copied.by_reference else Program(single, program.graph)
 
 
 def _runs_unseen(program: Program) -> bool:
@@ -110,31 +110,26 @@ def _observed(
     program: Program, layers: dict[fx.Node, Call], arguments: tuple[Any, ...]
 ) -> dict[fx.Node, Moments]:
     """Run the graph and return what the layers are given."""
-    given = iter(map_tensors(_as_evaluated, (arguments, {}))[0])
-    evaluator = Evaluator(program)
-    found: dict[fx.Node, Moments] = {}
-    last_reader = {source: node for node in program.graph.nodes for source in node.all_input_nodes}
-    values: dict[fx.Node, Any] = {}
+    recorder = _Recorder(program, layers)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for node in program.graph.nodes:
-            if node.op == "output":
-                break
-            if node.op == "placeholder":
-                values[node] = next(given, *node.args)
-                continue
-            if node in layers:
-                moments = moments_of(layers[node], values[layers[node].input])
-                found |= {node: moments} if moments is not None else {}
-            evaluator.run([node], values)
-            for source in node.all_input_nodes:
-                if last_reader[source] is node:
-                    del values[source]
-    return found
+        recorder.run(*map_tensors(torch.clone, cast_floating((arguments, {}), torch.float32))[0])
+    return recorder.found
 
 
-def _as_evaluated(tensor: Tensor) -> Tensor:
-    """Return a copy as the evaluator computes: on the CPU, floating-point numbers in float64."""
-    return as_float64(tensor).cpu().clone() if tensor.is_floating_point() else tensor.cpu().clone()
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps the moments of what some layers are given."""
+
+    def __init__(self, program: Program, layers: dict[fx.Node, Call]) -> None:
+        super().__init__(program.root, graph=program.graph)
+        self.layers = layers
+        self.found: dict[fx.Node, Moments] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node."""
+        if n in self.layers:
+            moments = moments_of(self.layers[n], self.env[self.layers[n].input])
+            self.found |= {n: moments} if moments is not None else {}
+        return super().run_node(n)
 
 
 def _is_open(bias: Tensor, dtype: torch.dtype) -> bool:

@@ -29,7 +29,7 @@ def moments_of(call: Call, value: Tensor) -> Moments | None:
 
     Args:
         call: The layer.
-        value: What it is given, float64.
+        value: What it is given.
     """
     if call.kind is Kind.LINEAR:
         return _of_rows(value)
@@ -42,7 +42,7 @@ def moments_of(call: Call, value: Tensor) -> Moments | None:
     groups = int(call.options["groups"])
     variance = value.transpose(0, 1).flatten(1).var(1, correction=0, keepdim=True)
     each = torch.stack([one.reshape(groups, -1) for one in taps], 1)
-    return Moments(each, variance.expand_as(taps[0]).reshape(groups, -1))
+    return _exact(each, variance.expand_as(taps[0]).reshape(groups, -1))
 
 
 def _of_rows(value: Tensor) -> Moments:
@@ -50,7 +50,12 @@ def _of_rows(value: Tensor) -> Moments:
     rows = value.reshape(-1, value.shape[-1])
     cases = _cases(value if value.ndim > 1 else rows)
     means = [case.reshape(-1, case.shape[-1]).mean(0) for case in cases]
-    return Moments(torch.stack(means)[None], rows.var(0, correction=0)[None])
+    return _exact(torch.stack(means)[None], rows.var(0, correction=0)[None])
+
+
+def _exact(mean: Tensor, variance: Tensor) -> Moments:
+    """Return moments in float64, on the CPU, since not every device has it."""
+    return Moments(mean.cpu().double(), variance.cpu().double())
 
 
 def _cases(value: Tensor) -> tuple[Tensor, ...]:

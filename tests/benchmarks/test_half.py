@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from benchmarks.half import WideConvolutions, candidates, norms_called, smallest_input
+from benchmarks.half import WideProducts, candidates, norms_called, smallest_input
 from benchmarks.half_table import as_table, geometric_mean, ratio, totals
 from tests.support import noise, ready
 
@@ -47,12 +47,17 @@ def test_what_is_asked_and_missed_is_told(rows: list[dict[str, Any]], told: str)
 
 def test_float16_is_rounded_once_from_float32() -> None:
     layer, x = nn.Conv2d(4, 5, 3, bias=False).half(), noise(2, 4, 9, 9).half()
-    with torch.no_grad(), WideConvolutions():
+    with torch.no_grad(), WideProducts():
         made = layer(x)
         assert layer.double()(x.double()).dtype is torch.float64
         wanted = layer.float()(x.float()).half()
     assert made.dtype is torch.float16
     assert torch.equal(made, wanted)
+    rows, columns = noise(5, 300).half(), noise(300, 7).half()
+    with WideProducts():
+        products = [rows @ columns, torch.nn.functional.linear(rows, columns.T)]
+    wanted = (rows.float() @ columns.float()).half()
+    assert all(torch.equal(made, wanted) for made in products)
 
 
 def test_the_smallest_input_is_one_that_the_model_takes() -> None:
