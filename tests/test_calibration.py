@@ -119,6 +119,32 @@ def test_nobodys_own_code_is_run_but_on_the_example_and_in_a_copy() -> None:
     assert calibrate(program, lambda: None) == 3
 
 
+class Shared(nn.ReLU):
+    """A layer that refuses to be copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
+        return self
+
+
+class Odd(nn.ReLU):
+    """A layer that refuses to be converted."""
+
+    def _apply(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("not this one")
+
+
+@pytest.mark.parametrize("layer", [Shared, Odd])
+def test_a_model_that_cannot_be_copied_and_converted_keeps_the_nearest(
+    layer: type[nn.Module],
+) -> None:
+    model = net()
+    program = rounded(model)
+    model[1] = layer()
+    assert calibrate(program, of(noise(1, 3, 9, 9))) == 0
+    model[1] = nn.ReLU()
+    assert calibrate(program, of(noise(1, 3, 9, 9))) == 3
+
+
 def test_no_random_numbers_are_drawn_and_no_input_is_written() -> None:
     model = One(lambda m, x: m.a(x.add_(1).relu_() + torch.rand(3)), a=nn.Linear(3, 4))
     program, x = rounded(model), noise(5, 3)
