@@ -6,7 +6,14 @@ import pytest
 import torch
 
 import bnfuse
-from bnfuse.affine import as_float64, as_parameter, forget, round_once
+from bnfuse.affine import (
+    as_float64,
+    as_parameter,
+    forget,
+    is_rounded,
+    round_once,
+    round_weight,
+)
 from tests.support import noise
 
 
@@ -30,6 +37,25 @@ def test_float64_is_detached() -> None:
 def test_a_value_that_does_not_fit_is_noticed(value: float, dtype: torch.dtype) -> None:
     exact = torch.tensor([1.0, value], dtype=torch.float64)
     assert round_once(exact, torch.zeros(2, dtype=dtype)) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_weight_fits_as_long_as_it_is_as_precise_as_normal_numbers(dtype: torch.dtype) -> None:
+    like, smallest = torch.zeros(64, dtype=dtype), torch.finfo(dtype).tiny
+    for scale, fits in ((1.0, True), (8 * smallest, True), (smallest / 64, False), (0.0, True)):
+        assert (round_weight(noise(64) * scale, like) is not None) == fits
+    mixed = noise(64) * smallest / 64
+    mixed[0] = 1.0  # beside which the others do not count
+    assert round_weight(mixed, like) is not None
+    assert round_weight(mixed * 1e39, like) is None
+
+
+def test_a_tensor_knows_whether_it_was_rounded() -> None:
+    made = round_once(noise(3), torch.zeros(3).half())
+    assert made is not None
+    assert is_rounded(as_parameter(made))
+    forget(made)
+    assert not is_rounded(made)
 
 
 def test_channels_last_weights_stay_channels_last() -> None:

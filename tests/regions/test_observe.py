@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bnfuse.regions.observe import observed
+from bnfuse.regions.observe import call_arguments, observed
 from tests.regions.support import One, Three, Two, Written, traced
 from tests.support import noise
 
@@ -101,3 +101,12 @@ def test_a_gradient_is_not_asked_for() -> None:
     seen(One(lambda m, x: x * 2), ((x,), {}))
     assert x.grad_fn is None
     assert x.requires_grad
+
+
+def test_guessed_inputs_are_the_same_every_time_and_draw_no_random_numbers() -> None:
+    program, _ = traced(One(lambda m, x: m.a(x), a=nn.Conv2d(3, 4, 3)))
+    state = torch.get_rng_state()
+    one, other = (next(call_arguments(program, None))[0] for _ in range(2))
+    assert one.shape == (1, 3, 224, 224)
+    assert torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
