@@ -98,30 +98,38 @@ def round_with_feedback(
 
 
 def _rounded(exact: Tensor, moments: Moments, dtype: torch.dtype) -> Tensor:
-    """Round rows of weights, ``(groups, rows, n)``."""
-    now, other = _neighbours(exact, dtype)
+    """Round rows of weights, ``(groups, rows, n)``.
+
+    The errors are exact differences; from there on float32 tells well enough which to prefer.
+    """
+    nearest, other = _neighbours(exact, dtype)
+    mean, variance = moments.mean.float(), moments.variance.float()[:, None]
+    error, its = (nearest - exact).float(), (other - exact).float()
+    is_other = torch.zeros_like(error, dtype=torch.bool)
     for _ in range(_ROUNDS):
-        turned = _to_turn(now - exact, other - exact, moments)
-        now, other = torch.where(turned, other, now), torch.where(turned, now, other)
-    return now.to(dtype)
+        turned = _to_turn(error, its, mean, variance)
+        error, its = torch.where(turned, its, error), torch.where(turned, error, its)
+        is_other ^= turned
+    return torch.where(is_other, other, nearest).to(dtype)
 
 
-def _to_turn(error: Tensor, other: Tensor, moments: Moments) -> Tensor:
+def _to_turn(error: Tensor, other: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """Return which weights are to take the other of their two values.
 
     Args:
         error: What the present values add to the exact ones, ``(groups, rows, n)``.
         other: What the other ones would.
-        moments: Those of the inputs.
+        mean: ``(groups, cases, n)``.
+        variance: ``(groups, 1, n)``.
     """
     count = min(error.shape[2], _FREE + math.isqrt(error.shape[2]))
     step = other - error
-    cost = (other.square() - error.square()) * moments.variance[:, None]
-    totals = error @ moments.mean.mT  # (groups, rows, cases)
+    cost = step * (other + error) * variance
+    totals = error @ mean.mT  # (groups, rows, cases)
     size = totals.norm(dim=2, keepdim=True)
     # How far each weight brings the totals back, measured along them; far too little does not count
     # in this round, and too much can be no gain.
-    back = -step * (totals @ moments.mean) / size.clamp_min(torch.finfo(size.dtype).tiny)
+    back = step * ((totals / -size.clamp_min(torch.finfo(size.dtype).tiny)) @ mean)
     is_useful = (back > size / count) & (back < 2 * size)
     price = torch.where(is_useful, cost / back, math.inf)
     price, places = price.topk(count, dim=2, largest=False, sorted=True)
@@ -129,7 +137,7 @@ def _to_turn(error: Tensor, other: Tensor, moments: Moments) -> Tensor:
     is_turned = torch.zeros_like(places, dtype=torch.bool)
     groups = torch.arange(len(error))[:, None]
     for place in range(count):
-        own = moments.mean.mT[groups, places[..., place]]  # (groups, rows, cases)
+        own = mean.mT[groups, places[..., place]]  # (groups, rows, cases)
         new = totals + steps[..., place, None] * own
         gain = (totals.square() - new.square()).mean(2) - costs[..., place]
         is_turned[..., place] = (gain > 0) & torch.isfinite(price[..., place])

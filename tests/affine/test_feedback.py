@@ -49,7 +49,7 @@ def test_it_is_never_worse_than_the_nearest_and_most_often_far_better(
     assert (rounded.dtype, shift.dtype) == (dtype, dtype)
     ours = mean_square(rounded, shift, (weight, bias), m)
     nearest = mean_square(weight.to(dtype), bias.to(dtype), (weight, bias), m)
-    assert (ours <= nearest * (1 + 1e-9)).all()
+    assert (ours <= nearest * (1 + 1e-6)).all()
     assert ours.mean() < nearest.mean() * (0.2 if cases == 1 else 0.6)
 
 
