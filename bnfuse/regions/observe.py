@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bnfuse.graph import Program
     from bnfuse.validation.inputs import Arguments
 
-_IMAGE_SIZES = (224, 64, 32, 128, 256)
+_IMAGE_SIZES = (224, 64, 32, 128, 256, 160, 192, 384)
 
 
 class _Recorder(fx.Interpreter):
