@@ -47,6 +47,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the modules beside this one
 
@@ -83,10 +84,11 @@ class WideProducts(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run a function, or what stands for it."""
+        given = kwargs or {}
         if func in PRODUCTS and args and args[0].dtype is torch.float16:
-            wide: list[Any] = [a.float() if isinstance(a, torch.Tensor) else a for a in args]
-            return func(*wide, **(kwargs or {})).half()
-        return func(*args, **(kwargs or {}))
+            wide, named = tree_map_only(torch.Tensor, torch.Tensor.float, (args, given))
+            return func(*wide, **named).half()
+        return func(*args, **given)
 
 
 def smallest_input(model: nn.Module, example: Tensor) -> tuple[int, ...]:

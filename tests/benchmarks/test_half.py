@@ -55,7 +55,8 @@ def test_float16_is_rounded_once_from_float32() -> None:
     assert torch.equal(made, wanted)
     rows, columns = noise(5, 300).half(), noise(300, 7).half()
     with WideProducts():
-        products = [rows @ columns, torch.nn.functional.linear(rows, columns.T)]
+        linear = torch.nn.functional.linear
+        products = [rows @ columns, linear(rows, columns.T), linear(rows, weight=columns.T)]
     wanted = (rows.float() @ columns.float()).half()
     assert all(torch.equal(made, wanted) for made in products)
 
