@@ -77,12 +77,12 @@ class FusedLayer(nn.Module):
 
     def by_operators(self, packed: Packed, x: Tensor) -> Kernel:  # noqa: ARG002 - some layers need them
         """Return what runs inputs of a shape by plain operators, the activation in place."""
-        return lambda x, _, *others: self.epilogue.written(self._layer(x), others)
+        return lambda x, _, *others: self.epilogue.written(self.alone(x), others)
 
     def _is_large(self, x: Tensor) -> bool:
         raise NotImplementedError
 
-    def _layer(self, x: Tensor) -> Tensor:
+    def alone(self, x: Tensor) -> Tensor:
         """Return the result of the layer alone, by PyTorch's own operators."""
         raise NotImplementedError
 
@@ -99,7 +99,7 @@ class FusedLayer(nn.Module):
         return self.by_onednn(packed, x) if decided else self.by_operators(packed, x)
 
     def _plain(self, x: Tensor, others: tuple[Tensor, ...]) -> Tensor:
-        return self.epilogue.plain(self._layer(x), others)
+        return self.epilogue.plain(self.alone(x), others)
 
     def extra_repr(self) -> str:
         """Return what the layer shows, and what it does beside."""

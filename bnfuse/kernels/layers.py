@@ -65,7 +65,8 @@ class _Convolution(FusedLayer):
         is_few = pixels <= _FEW_PIXELS and self.groups == 1
         return not is_few and pixels * self.weight.numel() >= _FEW_PRODUCTS
 
-    def _layer(self, x: Tensor) -> Tensor:
+    def alone(self, x: Tensor) -> Tensor:
+        """Return the result of the layer alone, by PyTorch's own operators."""
         result: Tensor = self._conv_forward(x, self.weight, self.bias)
         return result
 
@@ -93,7 +94,8 @@ class FusedLinear(FusedLayer, nn.Linear):  # type: ignore[misc]  # a bias may be
         rows = prod(x.shape[:-1])
         return rows > _FEW_ROWS and rows * self.weight.numel() >= _FEW_PRODUCTS
 
-    def _layer(self, x: Tensor) -> Tensor:
+    def alone(self, x: Tensor) -> Tensor:
+        """Return the result of the layer alone, by PyTorch's own operators."""
         return nn.functional.linear(x, self.weight, self.bias)
 
 
@@ -122,7 +124,8 @@ class FusedConvTranspose2d(FusedLayer, nn.ConvTranspose2d):  # type: ignore[misc
     def _is_large(self, x: Tensor) -> bool:
         return x.numel() // x.shape[1] * self.weight.numel() >= _FEW_PRODUCTS
 
-    def _layer(self, x: Tensor) -> Tensor:
+    def alone(self, x: Tensor) -> Tensor:
+        """Return the result of the layer alone, by PyTorch's own operators."""
         result: Tensor = nn.ConvTranspose2d.forward(self, x)
         return result
 
@@ -157,6 +160,7 @@ def fuse(module: nn.Module, epilogue: Epilogue) -> FusedLayer:
         module: A layer for which ``can_fuse``.
         epilogue: What it is to do to its result.
 
+    >>> from bnfuse.kernels.epilogue import Epilogue
     >>> fuse(nn.Linear(2, 3), Epilogue("add"))
     FusedLinear(in_features=2, out_features=3, bias=True, binary=add)
     """

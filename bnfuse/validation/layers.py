@@ -60,6 +60,7 @@ class LayerComparison:
     candidate: ModuleRun
     seed: int
     _folded: dict[str, list[str]] = field(default_factory=dict)
+    _fused: dict[str, str] = field(default_factory=dict)
     _figures: dict[Call, _Figures] = field(default_factory=dict)
     _leaves: set[Call] = field(default_factory=set)
 
@@ -67,6 +68,7 @@ class LayerComparison:
         """Read what was folded into what."""
         for name, into in _folds(self.candidate.module):
             self._folded.setdefault(into, []).append(name)
+        self._fused = _fused(self.candidate.module)
 
     def add(self, arguments: Arguments) -> None:
         """Take in one set of inputs; the unfused model's values for it are held, in float64."""
@@ -118,7 +120,8 @@ class LayerComparison:
         self, run: ModuleRun, sink: Callable[[Call, bool, Tensor], None], arguments: Arguments
     ) -> None:
         torch.manual_seed(self.seed)
-        with watched(run.module, sink):
+        fused = self._fused if run is self.candidate else {}
+        with watched(run.module, sink, fused):
             run(arguments)
 
     def _options(self, call: Call) -> list[Call]:
@@ -195,6 +198,14 @@ def _folds(module: nn.Module) -> Iterator[tuple[str, str]]:
         return
     for row in made.folded + made.merged:
         yield from ((row.name, into) for into in (row.into or "").split(", ") if into)
+
+
+def _fused(module: nn.Module) -> dict[str, str]:
+    """Return the last layer that each fused one does the work of."""
+    try:
+        return {row.into: row.name for row in report(module).fused if row.into}
+    except RequestError:
+        return {}
 
 
 def _largest(values: Tensor) -> float:

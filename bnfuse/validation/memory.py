@@ -25,8 +25,9 @@ def is_too_large(model: nn.Module, place: torch.device) -> bool:
         model: The model.
         place: Where the copies would be.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    size = sum(tensor.nbytes for tensor in tensors)
+    held = [*model.parameters(), *model.buffers()]
+    tensors = [t for t in held if t.layout is torch.strided]  # sparse ones have no size of memory
+    size = sum(t.numel() * t.element_size() for t in tensors)
     size += sum(_FLOAT64_BYTES * t.numel() for t in tensors if t.is_floating_point())
     room = available(place)
     return room is not None and size > room

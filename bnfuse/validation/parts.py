@@ -91,7 +91,7 @@ class WidenedCalls:
             self._kept.append([(parameter, parameter.data) for parameter in mine])
             for parameter in mine:
                 parameter.data = parameter.data.double()
-            held = sum(parameter.nbytes for parameter in self._model.parameters())
+            held = sum(p.numel() * p.element_size() for p in self._model.parameters())
             self.most_bytes = max(self.most_bytes, held)
 
     def _restore(self, _: nn.Module, __: Any, outputs: Any) -> Any:

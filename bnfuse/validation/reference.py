@@ -11,7 +11,7 @@ from bnfuse.capture import copy_model
 from bnfuse.errors import RequestError
 from bnfuse.validation.inputs import floating_dtype
 from bnfuse.validation.memory import is_too_large
-from bnfuse.validation.parts import WidenedCalls
+from bnfuse.validation.parts import NotByPartsError, WidenedCalls
 from bnfuse.validation.runners import ModuleRun, moved
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ def _layer_by_layer(model: nn.Module, place: torch.device) -> ModuleRun:
     """Return how to run a copy of a model whose layers are widened during their calls.
 
     Raises:
-        RequestError: A part of it cannot be copied.
+        NotByPartsError: A part of it cannot be copied.
     """
     copied = copy_model(model)
     if copied.by_reference:
-        raise RequestError("a part of it cannot be copied")
+        raise NotByPartsError("a part of it cannot be copied")
     module = copied.model.to(place)
     return ModuleRun(module, torch.float64, around=WidenedCalls(module).watched)
 

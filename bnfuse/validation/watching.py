@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from bnfuse.graph.part import part_forward
+from bnfuse.kernels.fused import FusedLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor, nn
 
@@ -48,21 +50,36 @@ def layers_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 @contextmanager
-def watched(model: nn.Module, sink: Callable[[Call, bool, Tensor], None]) -> Iterator[None]:
+def watched(
+    model: nn.Module,
+    sink: Callable[[Call, bool, Tensor], None],
+    fused: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[None]:
     """Hand over what the layers compute, as long as it is entered.
+
+    A fused layer hands over what the layer computes alone, which is computed for that, and its
+    result as that of the last layer fused with it.
 
     Args:
         model: The model.
+        fused: For fused layers, the last one that they do the work of.
         sink: Gets each call of a layer that returns a floating-point tensor, whether the layer has
             no layers inside, and the tensor, which later operations may write.
     """
     numbers: Counter[str] = Counter()
 
     def hook_of(name: str, is_leaf: bool) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
+        def note(layer: str, output: Any) -> None:
             if isinstance(output, torch.Tensor) and output.is_floating_point():
-                sink(Call(name, numbers[name]), is_leaf, output.detach())
-                numbers[name] += 1
+                sink(Call(layer, numbers[layer]), is_leaf, output.detach())
+                numbers[layer] += 1
+
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(module, FusedLayer) and not module.epilogue.is_empty:
+                note(name, module.alone(args[0]))
+                note(fused.get(name, ""), output)
+            else:
+                note(name, output)
 
         return hook
 
