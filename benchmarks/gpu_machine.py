@@ -25,7 +25,7 @@ def facts() -> dict[str, Any]:
     device = torch.cuda.get_device_properties(0)
     return {
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch's
         "capability": f"{device.major}.{device.minor}",
         "multiprocessors": device.multi_processor_count,
         "memory_bytes": device.total_memory,

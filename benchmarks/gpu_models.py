@@ -68,7 +68,7 @@ def calls(name: str, dtype: str, batch: int, device: str) -> dict[str, Callable[
     In channels_last both the weights and the images are laid out so, once, outside the calls.
     """
     images = batch_of(name, dtype, batch).to(device)
-    made = {}
+    made: dict[str, Callable[[], torch.Tensor]] = {}
     for title, model in {"eager": loaded(name).model, "bnfuse": optimized(name, dtype)}.items():
         module = copy.deepcopy(model).to(device, getattr(torch, dtype))
         made[title] = partial(module, images)

@@ -88,7 +88,7 @@ def _error_and_time(call: Call, wanted: Tensor, timer: Timer) -> dict[str, Any]:
 
 def stem(dtype: str, batch: int, device: str = "cuda", timer: Timer = kernel_us) -> dict[str, Any]:
     """Compute the 7 x 7 convolution in both layouts (pytorch/pytorch#68506)."""
-    found = {}
+    found: dict[str, Any] = {}
     for title, layout in (("NCHW", torch.contiguous_format), ("NHWC", torch.channels_last)):
         o = operands(SHAPES["conv1"], dtype, batch, device, layout)
         calls = {f"separate {title}": partial(separate, o), f"cudnn {title}": partial(fused, o)}

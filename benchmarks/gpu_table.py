@@ -107,7 +107,7 @@ def _figure(found: Row, key: str, how: str) -> str:
 
 
 def _dtype(row: Row) -> str:
-    return row["dtype"] + ("" if row["dtype"] != "float32" else " TF32" if row["tf32"] else "")
+    return str(row["dtype"]) + ("" if row["dtype"] != "float32" else " TF32" if row["tf32"] else "")
 
 
 def _told(found: Row) -> list[str]:
