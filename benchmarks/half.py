@@ -54,7 +54,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the modules 
 import bnfuse
 from benchmarks.half_table import SETTINGS, as_table, totals
 from benchmarks.storage import load, save
-from benchmarks.zoo import FAMILIES
+from benchmarks.zoo import FAMILIES, current_commit
 from bnfuse.zoo import load_model
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def measured(name: str, seed: int = 0) -> Iterator[dict[str, Any]]:
                 row["folds"] = gone(made)
             if candidate == "torch_fx" and made is not None:
                 row["left_by_torch_fx"] = norms_called(made)
-        yield row
+        yield row | {"commit": current_commit()}
 
 
 def main(
