@@ -36,7 +36,13 @@ def is_laid_out_alike(program: Program, call: Call, value: fx.Node) -> bool:
     if is_contiguous(program, value):
         return True
     is_of_instances = "instance" in call.spelling.lower()  # it drops the order of channels last
-    return not is_of_instances and makes_new(program, value)
+    return not is_of_instances and not _is_stacked(program, value) and makes_new(program, value)
+
+
+def _is_stacked(program: Program, node: fx.Node) -> bool:
+    """Whether a value is a stack, which has an order of its own where its arms have one."""
+    call = read_call(program, node)
+    return call is not None and call.kind is Kind.STACK
 
 
 def is_contiguous(program: Program, node: fx.Node) -> bool:
