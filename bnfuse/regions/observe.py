@@ -84,7 +84,8 @@ def call_arguments(program: Program, example: Arguments | None) -> Iterator[tupl
 def _sizes(program: Program, node: fx.Node, size: int) -> tuple[int, ...]:
     """Return channels and size of an image, or of what else the first layer that reads it takes.
 
-    A sequence is as long as an image has points.
+    Sequences and volumes have as many points as images: those of 224 along three axes would be 11
+    million, and every layer behind them as slow.
     """
     for user in node.users:
         call = read_call(program, user)
@@ -93,5 +94,5 @@ def _sizes(program: Program, node: fx.Node, size: int) -> tuple[int, ...]:
             continue
         channels = weight.shape[1] * int(call.options.get("groups", 1))
         axes = weight.ndim - 2
-        return channels, *((size * size,) if axes == 1 else (size,) * axes)
+        return channels, *(round(size ** (2 / axes)),) * axes
     return 3, size, size

@@ -72,6 +72,12 @@ def test_each_input_has_the_channels_and_the_axes_that_its_layer_reads() -> None
     assert found["z"][0] == (1, 3, 224, 224)
 
 
+def test_volumes_have_about_as_many_points_as_images() -> None:
+    found = seen(nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU()))
+    (given,) = {shape for shape, _ in found.values() if shape[1] == 3}
+    assert given == (1, 3, 37, 37, 37)
+
+
 def test_arguments_with_defaults_are_left_out() -> None:
     found = seen(Optional(lambda m, x, y, z: x * y * z))
     assert found.keys() == {"x", "mul", "mul_1", "output"}
