@@ -11,9 +11,24 @@ from bnfuse.errors import ExportError, RequestError
 from bnfuse.extras import require
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bnfuse.validation.inputs import Arguments
+
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_REMEDY = "name a provider that can run it first."
+_REMEDIES = {
+    _CUDA: "install 'bnfuse[gpu]' in place of 'bnfuse[cpu]' and see bnfuse doctor, or run it on "
+    "the CPU."
+}
+_DTYPES = {
+    "tensor(float16)": torch.float16,
+    "tensor(bfloat16)": torch.bfloat16,
+    "tensor(float)": torch.float32,
+    "tensor(double)": torch.float64,
+}
 
 
 def file_device() -> str:
@@ -23,7 +38,7 @@ def file_device() -> str:
         MissingDependencyError: onnxruntime is not installed.
     """
     runtime = require("onnxruntime", "to run ONNX files")
-    has_provider = "CUDAExecutionProvider" in runtime.get_available_providers()
+    has_provider = _CUDA in runtime.get_available_providers()
     return "cuda" if has_provider and torch.cuda.is_available() else "cpu"
 
 
@@ -31,45 +46,65 @@ class OnnxSession:
     """An ONNX file loaded in onnxruntime.
 
     Spinning threads are off: they would starve whatever runs next. TF32 is off, and a session
-    that was to run on CUDA and does not is an error rather than a slower answer.
+    that was to run on CUDA and does not is an error rather than a slower answer: onnxruntime itself
+    falls back to the CPU without a word.
 
     Attributes:
+        provider: The execution provider in use.
         described: The device and the execution provider in use.
-        size: Bytes of the file.
+        dtype: The dtype of its first floating-point input, or output where no input has one.
+
+    Args:
+        path: The file.
+        cuda: Whether to run on CUDA.
+        threads: How many threads to use; None for as many as PyTorch uses.
+        providers: The execution providers to use instead, in order, as ``InferenceSession`` takes
+            them; the first has to be the one in use.
 
     Raises:
-        RequestError: There is no such file, or it is no ONNX file.
-        ExportError: onnxruntime has no CUDA provider where one was asked for.
+        RequestError: There is no such file, or it is no ONNX file, or onnxruntime has no such
+            provider here.
+        ExportError: onnxruntime does not use the provider that was asked for.
         MissingDependencyError: onnxruntime is not installed.
     """
 
-    def __init__(self, path: Path, *, cuda: bool = False, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        cuda: bool = False,
+        threads: int | None = None,
+        providers: Sequence[Any] | None = None,
+    ) -> None:
         runtime = require("onnxruntime", "to run ONNX files")
         if not path.is_file():
             raise RequestError(f"there is no file {path}: check the path.")
+        if providers is None:
+            providers = [_CUDA if cuda else _CPU]
+        asked = _names(providers, runtime)
         options = runtime.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.intra_op_num_threads = threads or torch.get_num_threads()
-        options.log_severity_level = 3
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if cuda:
+        options.log_severity_level = 4
+        if _CPU not in asked:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-            providers = [("CUDAExecutionProvider", {"use_tf32": "0"})]
+        settings = [(_CUDA, {"use_tf32": "0"}) if given == _CUDA else given for given in providers]
         try:
-            self._session = runtime.InferenceSession(str(path), options, providers=providers)
+            self._session = runtime.InferenceSession(str(path), options, providers=settings)
         except Exception as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise RequestError(
-                f"onnxruntime cannot load {path} ({first_line}): export the file again."
-            ) from error
-        provider = self._session.get_providers()[0]
-        if cuda and provider != "CUDAExecutionProvider":
+            raise _not_loaded(path, asked, error) from error
+        self.provider: str = self._session.get_providers()[0]
+        if self.provider != asked[0]:
             raise ExportError(
-                f"onnxruntime runs {path} with {provider}, not on the GPU: install "
-                "'bnfuse[gpu]' in place of 'bnfuse[cpu]', or pass device='cpu'."
+                f"onnxruntime runs {path} with {self.provider}, not with {asked[0]}: "
+                f"{_REMEDIES.get(asked[0], _REMEDY)}"
             )
-        self.described = f"{'cuda' if cuda else 'cpu'}, onnxruntime {provider}"
+        place = "cuda" if self.provider == _CUDA else "cpu"
+        self.described = f"{place}, onnxruntime {self.provider}"
         self._inputs = [given.name for given in self._session.get_inputs()]
+        ends = [*self._session.get_inputs(), *self._session.get_outputs()]
+        kinds = [_DTYPES.get(end.type) for end in ends]
+        self.dtype = next((kind for kind in kinds if kind is not None), None)
 
     def run(self, arguments: Arguments) -> list[torch.Tensor]:
         """Run the file on the tensors among the arguments, in order."""
@@ -105,3 +140,35 @@ class OnnxSession:
                 f"the file cannot run on these inputs ({first_line}): "
                 "pass inputs like those it was exported with."
             ) from error
+
+
+def _names(providers: Sequence[Any], runtime: Any) -> list[str]:
+    """Return the names of execution providers, each given as a name or with its settings.
+
+    Raises:
+        RequestError: There is none, or onnxruntime has no such provider here.
+    """
+    if isinstance(providers, str) or not providers:
+        raise RequestError(
+            f"providers is {providers!r}: pass a list of execution providers, such as [{_CPU!r}]."
+        )
+    names = [given if isinstance(given, str) else given[0] for given in providers]
+    known = runtime.get_available_providers()
+    for name in names:
+        if name not in known:
+            raise RequestError(
+                f"onnxruntime has no {name} here, only {', '.join(known)}: "
+                f"{_REMEDIES.get(name, _REMEDY)}"
+            )
+    return names
+
+
+def _not_loaded(path: Path, asked: Sequence[str], error: Exception) -> RequestError:
+    """Return what to raise for a file that cannot be loaded, or not by these providers."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "NOT_IMPLEMENTED" in line or "fallback to CPU EP" in line:
+        return RequestError(
+            f"{' and '.join(asked)} cannot run {path} ({line}): name other providers, "
+            "or leave the check out."
+        )
+    return RequestError(f"onnxruntime cannot load {path} ({line}): export the file again.")
