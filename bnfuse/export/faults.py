@@ -65,4 +65,4 @@ def _layer_of(node: fx.Node) -> str:
         return ""
     path, owner = stack[-1]
     kind = owner.rpartition(".")[2] if isinstance(owner, str) else owner.__name__
-    return f", called in {path} ({kind})" if path else f", called in the forward of {kind}"
+    return f", called in {path} ({kind})" if path else ", called in its own forward"
