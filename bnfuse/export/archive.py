@@ -77,6 +77,21 @@ class Archive:
         entry = f"extra/{name}"
         return self._read(entry).decode(errors="replace") if entry in self.sizes else None
 
+    def check_whole(self) -> None:
+        """Refuse an archive whose bytes are not those that were written; torch does not look.
+
+        Raises:
+            RequestError: An entry does not have its checksum.
+        """
+        try:
+            with zipfile.ZipFile(self.path) as file:
+                broken = file.testzip()
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise self._damaged("an entry", error) from error
+        if broken is not None:
+            mismatch = zipfile.BadZipFile("its checksum is another")
+            raise self._damaged(broken.removeprefix(self.root), mismatch)
+
     def check_inert(self) -> None:
         """Refuse an archive that could run code when it is loaded.
 

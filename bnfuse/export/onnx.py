@@ -13,6 +13,7 @@ from bnfuse.export.onnx_file import converted, describe, name_values
 from bnfuse.export.onnx_store import atomic_onnx, is_too_large, save_checked, write
 from bnfuse.export.options import OnnxOptions
 from bnfuse.export.prepare import is_optimized, prepared
+from bnfuse.export.runtime import provider_names
 from bnfuse.export.sizes import compared
 from bnfuse.extras import require
 
@@ -149,6 +150,8 @@ def write_onnx(
     for module in ("onnxscript", *(["onnxruntime"] if options.verify else [])):
         require(module, "to export ONNX")
     options.check_onnx(require("onnx", "to export ONNX").defs.onnx_opset_version())
+    if options.verify and options.providers is not None:
+        provider_names(options.providers)  # one that is not there is known before any work
     with atomic_onnx(target) as draft:
         ready = prepared(unfused, optimized, call, options, smallest_batches=(1, 2))
         model = converted(ready.captured, type(unfused).__name__, options.opset_version)
@@ -174,7 +177,7 @@ def _verified(
     """Run the draft and compare; the user knows nothing of its temporary name."""
     try:
         found = compared(model, draft.path, call, made.open_axes, options.providers)
-    except RequestError as error:
+    except (ExportError, RequestError) as error:
         message = str(error).replace(str(draft.path), str(draft.target))
         raise ExportError(message) from error
     return replace(found, candidate=draft.target.name)

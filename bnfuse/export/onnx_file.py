@@ -105,6 +105,7 @@ def _bypass(node: Any) -> None:
     if is_output and (maker is None or maker.graph is not node.graph or source.is_graph_output()):
         return
     name = result.name
+    source.type, source.shape = source.type or result.type, source.shape or result.shape
     ir.convenience.replace_all_uses_with(result, source, replace_graph_outputs=True)
     node.graph.remove(node, safe=True)
     if is_output:

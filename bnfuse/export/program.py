@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.fx import immutable_collections
 from torch.fx.experimental import _config as symbolic
 from torch.utils import _pytree as pytree
 
@@ -128,6 +129,7 @@ def _exported(module: nn.Module, call: Arguments, dynamic_shapes: Any) -> Export
         else:
             raise errors[0]
     forget_origin(program)
+    _settle_outputs(program)
     return program
 
 
@@ -138,6 +140,27 @@ def forget_origin(program: ExportedProgram) -> None:
         for node in getattr(getattr(inner, "graph", None), "nodes", ()):
             for note in ("stack_trace", "from_node", "source_fn_stack"):
                 node.meta.pop(note, None)
+
+
+def _settle_outputs(program: ExportedProgram) -> None:
+    """Let a program return lists and dictionaries where torch.fx writes immutable ones."""
+    signature = program.module_call_graph[0].signature
+    if signature is not None:
+        spec = signature.out_spec
+        outputs = pytree.tree_unflatten([0] * spec.num_leaves, spec)
+        signature.out_spec = pytree.tree_structure(_mutable(outputs))
+
+
+def _mutable(value: Any) -> Any:
+    if isinstance(value, immutable_collections.immutable_dict):
+        value = dict(value)
+    if isinstance(value, immutable_collections.immutable_list):
+        value = list(value)
+    if type(value) is dict:
+        return {key: _mutable(inner) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_mutable, value))
+    return value
 
 
 def _batch_axes(module: nn.Module, call: Arguments, smallest: int) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def load(path: str | os.PathLike[str], *, allow_pickle: bool = False) -> nn.Modu
     if source.suffix != ".pt2":
         raise RequestError(f"{source} does not end in .pt2: load takes what export_pt2 writes.")
     archive = Archive.of(source)
+    archive.check_whole()
     if not allow_pickle:
         archive.check_inert()
     try:

@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_REMEDY = "name a provider that can run it first."
-_REMEDIES = {
-    _CUDA: "install 'bnfuse[gpu]' in place of 'bnfuse[cpu]' and see bnfuse doctor, or run it on "
-    "the CPU."
-}
+_NOT_USED = "onnxruntime runs {} with {}, not with {}: {}"
 _DTYPES = {
     "tensor(float16)": torch.float16,
     "tensor(bfloat16)": torch.bfloat16,
@@ -79,26 +75,11 @@ class OnnxSession:
         runtime = require("onnxruntime", "to run ONNX files")
         if not path.is_file():
             raise RequestError(f"there is no file {path}: check the path.")
-        if providers is None:
-            providers = [_CUDA if cuda else _CPU]
-        asked = _names(providers, runtime)
-        options = runtime.SessionOptions()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.intra_op_num_threads = threads or torch.get_num_threads()
-        options.log_severity_level = 4
-        if _CPU not in asked:
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        settings = [(_CUDA, {"use_tf32": "0"}) if given == _CUDA else given for given in providers]
-        try:
-            self._session = runtime.InferenceSession(str(path), options, providers=settings)
-        except Exception as error:
-            raise _not_loaded(path, asked, error) from error
+        asked = provider_names(providers) if providers is not None else [_CUDA if cuda else _CPU]
+        self._session = _session(runtime, path, providers or asked, asked, threads)
         self.provider: str = self._session.get_providers()[0]
         if self.provider != asked[0]:
-            raise ExportError(
-                f"onnxruntime runs {path} with {self.provider}, not with {asked[0]}: "
-                f"{_REMEDIES.get(asked[0], _REMEDY)}"
-            )
+            raise ExportError(_NOT_USED.format(path, self.provider, asked[0], _remedy(asked[0])))
         place = "cuda" if self.provider == _CUDA else "cpu"
         self.described = f"{place}, onnxruntime {self.provider}"
         self._inputs = [given.name for given in self._session.get_inputs()]
@@ -142,33 +123,74 @@ class OnnxSession:
             ) from error
 
 
-def _names(providers: Sequence[Any], runtime: Any) -> list[str]:
+def provider_names(providers: Sequence[Any]) -> list[str]:
     """Return the names of execution providers, each given as a name or with its settings.
 
     Raises:
         RequestError: There is none, or onnxruntime has no such provider here.
+        MissingDependencyError: onnxruntime is not installed.
     """
     if isinstance(providers, str) or not providers:
         raise RequestError(
             f"providers is {providers!r}: pass a list of execution providers, such as [{_CPU!r}]."
         )
-    names = [given if isinstance(given, str) else given[0] for given in providers]
-    known = runtime.get_available_providers()
+    names = [given if isinstance(given, str) else str(given[0]) for given in providers]
+    known = require("onnxruntime", "to run ONNX files").get_available_providers()
     for name in names:
         if name not in known:
             raise RequestError(
-                f"onnxruntime has no {name} here, only {', '.join(known)}: "
-                f"{_REMEDIES.get(name, _REMEDY)}"
+                f"onnxruntime has no {name} here, only {', '.join(known)}: {_remedy(name)}"
             )
     return names
 
 
-def _not_loaded(path: Path, asked: Sequence[str], error: Exception) -> RequestError:
-    """Return what to raise for a file that cannot be loaded, or not by these providers."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if "NOT_IMPLEMENTED" in line or "fallback to CPU EP" in line:
-        return RequestError(
-            f"{' and '.join(asked)} cannot run {path} ({line}): name other providers, "
-            "or leave the check out."
+def _session(
+    runtime: Any, path: Path, providers: Sequence[Any], asked: Sequence[str], threads: int | None
+) -> Any:
+    """Load a file, with nothing but the providers that were asked for.
+
+    Raises:
+        RequestError: It cannot be loaded, or they cannot run all of it.
+        ExportError: The first of them cannot be used here at all.
+    """
+
+    def loaded(is_strict: bool) -> Any:
+        options = runtime.SessionOptions()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 4  # what matters is raised
+        if is_strict and _CPU not in asked:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        settings = [(_CUDA, {"use_tf32": "0"}) if given == _CUDA else given for given in providers]
+        return runtime.InferenceSession(str(path), options, providers=settings, enable_fallback=0)
+
+    try:
+        return loaded(is_strict=True)
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "fallback to CPU EP" in line:  # so it says, whether the provider runs a part or nothing
+            used = loaded(is_strict=False).get_providers()[0]
+            if used != asked[0]:
+                why = _NOT_USED.format(path, used, asked[0], _remedy(asked[0]))
+                raise ExportError(why) from error
+            raise RequestError(
+                f"{asked[0]} cannot run all of {path} ({line}): "
+                f"pass providers={[*asked, _CPU]!r} to let the CPU do the rest."
+            ) from error
+        if "NOT_IMPLEMENTED" in line:
+            raise RequestError(
+                f"{' and '.join(asked)} cannot run {path} ({line}): name other providers, "
+                "or leave the check out."
+            ) from error
+        raise RequestError(
+            f"onnxruntime cannot load {path} ({line}): export the file again."
+        ) from error
+
+
+def _remedy(provider: str) -> str:
+    if provider == _CUDA:
+        return (
+            "install 'bnfuse[gpu]' in place of 'bnfuse[cpu]', see bnfuse doctor, "
+            "or run it on the CPU."
         )
-    return RequestError(f"onnxruntime cannot load {path} ({line}): export the file again.")
+    return "name a provider that can run it."

@@ -7,14 +7,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import onnx
+import onnx_ir
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
 from bnfuse.errors import ExportError
 from bnfuse.export.onnx import export_onnx
+from bnfuse.export.onnx_file import tidy
 from bnfuse.export.stored_report import read_report
 
 if TYPE_CHECKING:
@@ -121,3 +125,65 @@ def test_runtime_that_cannot_load_the_file_names_the_file(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
     export_onnx(model, path, (example,), verify=False)
     assert len(read_report(path).folded) == 1
+
+
+class Repeated(nn.Module):
+    """A model that returns an input, and one value three times, once as a slice of all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.bn = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = self.bn(self.fc(x))
+        z = y[:, :4].relu()
+        return y, y, x, z[:, :4], z.neg()
+
+
+def test_identities_stay_only_where_an_output_needs_them(tmp_path: Path) -> None:
+    x = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    done = export_onnx(Repeated().eval(), tmp_path / "net.onnx", (x,))
+    # One for the input that is returned, one for what is returned twice.
+    assert done.nodes == {"Gemm": 1, "Relu": 1, "Neg": 1, "Identity": 2}
+
+
+def identity_model(*nodes: tuple[str, str, str], outputs: str) -> Any:
+    """Return a model of operators with one input and one output each; x is the input."""
+    made = [helper.make_node(op, [i], [o]) for op, i, o in nodes]
+    make = helper.make_tensor_value_info
+    names = {name: make(name, TensorProto.FLOAT, [1]) for name in "x" + outputs}
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    graph = helper.make_graph(made, "g", [names["x"]], [names[o] for o in outputs], [weight])
+    return onnx_ir.serde.deserialize_model(helper.make_model(graph))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs", "wanted"),
+    [
+        ([("Relu", "x", "a"), ("Identity", "a", "b"), ("Neg", "b", "c")], "c", "Relu Neg"),
+        ([("Relu", "x", "a"), ("Identity", "a", "b")], "b", "Relu"),
+        ([("Relu", "x", "a"), ("Identity", "a", "b"), ("Identity", "b", "c")], "c", "Relu"),
+        ([("Relu", "x", "a"), ("Identity", "a", "b"), ("Neg", "a", "c")], "bc", "Relu Neg"),
+        ([("Identity", "x", "a"), ("Neg", "a", "b")], "b", "Neg"),
+        ([("Identity", "x", "a")], "a", "Identity"),
+        ([("Identity", "w", "a")], "a", "Identity"),
+        ([("Relu", "x", "a"), ("Identity", "a", "b")], "ab", "Relu Identity"),
+        ([("Relu", "x", "a"), ("Neg", "x", "b"), ("Neg", "b", "c")], "a", "Relu"),
+    ],
+)
+def test_what_does_nothing_goes(
+    nodes: list[tuple[str, str, str]], outputs: str, wanted: str
+) -> None:
+    model = identity_model(*nodes, outputs=outputs)
+    tidy(model)
+    proto = onnx_ir.to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    assert [node.op_type for node in proto.graph.node] == wanted.split()
+    assert [output.name for output in proto.graph.output] == list(outputs)
+    assert {tensor.name for tensor in proto.graph.initializer} <= {"w"}
+
+
+def test_identity_inside_a_branch(tmp_path: Path) -> None:
+    """What a branch returns has to be made in it."""
+    done = export_onnx(Branching().eval(), tmp_path / "net.onnx", (torch.randn(2, 4),))
+    assert done.nodes["If"] == 1
