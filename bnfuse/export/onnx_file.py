@@ -10,6 +10,7 @@ import torch
 
 from bnfuse.errors import ExportError, RequestError
 from bnfuse.export.faults import conversion_error
+from bnfuse.export.onnx_shapes import settle_reshapes
 from bnfuse.export.program import quiet
 from bnfuse.extras import require
 from bnfuse.report.render import headline
@@ -73,11 +74,15 @@ def _has_bfloat16(captured: Captured) -> bool:
 
 
 def tidy(model: Any) -> None:
-    """Take out of an ``onnx_ir.Model`` what does nothing: identities, and what nothing reads."""
+    """Take out of an ``onnx_ir.Model`` what does nothing: identities, and what nothing reads.
+
+    What computes the targets of reshapes goes where they are known.
+    """
     common = require("onnx_ir.passes.common", "to export ONNX")
     for node in list(_nodes(model)):
         if node.op_type == "Identity" and not node.domain:
             _bypass(node)
+    settle_reshapes(model)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
     common.RemoveUnusedOpsetsPass()(model)
