@@ -158,7 +158,7 @@ def write_onnx(
         name_values(model, options.input_names, options.output_names)
         proto = write(model, draft, options.puts_outside(is_too_large(model)))
         describe(proto, ready.report, ready.source)
-        save_checked(proto, draft.path)
+        save_checked(proto, draft.path, target.name)
         found = None
         if options.verify:
             found = _verified(unfused, draft, call, ready.captured, options)

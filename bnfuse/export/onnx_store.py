@@ -121,8 +121,13 @@ def is_too_large(model: Any) -> bool:
     return size > LARGEST_MESSAGE
 
 
-def save_checked(proto: Any, path: Path) -> None:
+def save_checked(proto: Any, path: Path, name: str = "") -> None:
     """Write the message and have onnx check the file in full.
+
+    Args:
+        proto: The message.
+        path: Where to write it.
+        name: What the user calls the file, if that is not its name.
 
     Raises:
         OSError: It cannot be written.
@@ -133,7 +138,7 @@ def save_checked(proto: Any, path: Path) -> None:
         content = proto.SerializeToString(deterministic=True)
     except Exception as error:  # what is raised depends on the protobuf that is installed
         raise ExportError(
-            f"{path.name} would be larger than a protobuf message can be, 2 GB "
+            f"{name or path.name} would be larger than a protobuf message can be, 2 GB "
             f"({type(error).__name__}): pass external_data=True, which puts the weights beside it."
         ) from error
     path.write_bytes(content)

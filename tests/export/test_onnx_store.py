@@ -91,7 +91,7 @@ def test_message_that_is_too_large_is_told(tmp_path: Path) -> None:
         "external_data=True, which puts the weights beside it."
     )
     with pytest.raises(ExportError, match=f"^{re.escape(wanted)}$"):
-        save_checked(Large(), tmp_path / "net.onnx")
+        save_checked(Large(), tmp_path / ".net.0123.onnx", "net.onnx")
 
 
 def test_second_export_replaces_both_files(tmp_path: Path) -> None:
