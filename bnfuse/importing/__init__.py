@@ -1,0 +1,5 @@
+"""Files of other formats as modules: ONNX in."""
+
+from bnfuse.importing.convert import load_onnx
+
+__all__ = ["load_onnx"]
