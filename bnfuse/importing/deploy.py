@@ -57,9 +57,7 @@ def optimize_onnx(
         MissingDependencyError: onnx, onnxscript or onnxruntime is not installed.
     """
     read = imported(source)
-    call = check_example(
-        example_of(read.file) if example_inputs is None else example_inputs, None
-    )
+    call = check_example(example_of(read.file) if example_inputs is None else example_inputs, None)
     if verify:
         _check_conversion(read, call, providers)
     options = OnnxOptions(
@@ -77,9 +75,7 @@ def optimize_onnx(
     return done
 
 
-def _check_conversion(
-    read: Imported, call: Arguments, providers: Sequence[Any] | None
-) -> None:
+def _check_conversion(read: Imported, call: Arguments, providers: Sequence[Any] | None) -> None:
     """Run the source itself against the graph it was converted to."""
     axes = [_open_axes(read.file, name) for name in read.file.inputs]
     found = compared(read.module, read.file.path, call, axes, providers)

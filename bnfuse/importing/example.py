@@ -51,9 +51,11 @@ def example_of(
 
 def _shape(file: OnnxFile, name: str, declared: Type) -> tuple[int, ...]:
     dims = declared.dims
-    sizes = None if dims is None else [
-        OPEN_BATCH if size is None and axis == 0 else size for axis, size in enumerate(dims)
-    ]
+    sizes = (
+        None
+        if dims is None
+        else [OPEN_BATCH if size is None and axis == 0 else size for axis, size in enumerate(dims)]
+    )
     if sizes is None or None in sizes:
         raise RequestError(
             f"{file.path} leaves sizes of its input {name!r} open: give a shape that it takes, "

@@ -76,7 +76,7 @@ def read_file(path: str | os.PathLike[str], operators: Container[str]) -> OnnxFi
     target = Path(path)
     proto = _parsed(onnx, target)
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = require("onnx.inliner", "to read ONNX files").inline_local_functions(proto)
     opset = _opset(target, proto)
     for node in proto.graph.node:
         _check_node(target, node, operators)
@@ -84,12 +84,13 @@ def read_file(path: str | os.PathLike[str], operators: Container[str]) -> OnnxFi
     try:
         onnx.checker.check_model(str(target))
         onnx.load_external_data_for_model(proto, str(target.parent))
+        typed = onnx.shape_inference.infer_shapes(_skeleton(onnx, proto), data_prop=True)
     except Exception as error:  # onnx raises many kinds for what is wrong with a file
         raise RequestError(
             f"{target} is not valid ({_first_line(error)}): export it again, and keep the files "
             "of its weights beside it."
         ) from error
-    types = dict(_types(onnx, target, proto))
+    types = dict(_types(target, typed.graph))
     constants = {tensor.name for tensor in proto.graph.initializer}
     names = [given.name for given in proto.graph.input if given.name not in constants]
     for name in names:
@@ -159,14 +160,8 @@ def _check_graph(target: Path, proto: Any) -> None:
         )
 
 
-def _types(onnx: Any, target: Path, proto: Any) -> Iterator[tuple[str, Type]]:
-    """Infer the types of all values; what the file claims about those inside is not believed."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(_skeleton(onnx, proto), data_prop=True).graph
-    except Exception as error:
-        raise RequestError(
-            f"{target} is not valid, its shapes do not fit ({_first_line(error)}): export it again."
-        ) from error
+def _types(target: Path, graph: Any) -> Iterator[tuple[str, Type]]:
+    """Yield the types of all values of a graph, where they are tensors."""
     for value in (*graph.input, *graph.value_info):
         tensor = value.type.tensor_type
         if not tensor.elem_type:
@@ -178,7 +173,10 @@ def _types(onnx: Any, target: Path, proto: Any) -> Iterator[tuple[str, Type]]:
 
 
 def _skeleton(onnx: Any, proto: Any) -> Any:
-    """Return the graph with its large constants as inputs, so that inference copies no weights."""
+    """Return the graph with its large constants as inputs, so that inference copies no weights.
+
+    What the file claims about the values inside is left out: it is inferred, not believed.
+    """
     made = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
     made.graph.node.extend(proto.graph.node)
     made.graph.name = proto.graph.name

@@ -78,7 +78,7 @@ def _split(site: Site) -> tuple[Operand, ...]:
     else:
         whole = site.fixed_size(0, axis)
         each = -(-whole // count)
-        sizes = [min(each, whole - start) for start in range(0, whole, each)]
+        sizes = [max(0, min(each, whole - each * index)) for index in range(count)]
     if len(sizes) != count:
         raise site.error(f"it has {count} results and {len(sizes)} sizes")
     return site.several(count, torch.split, site.value(0), sizes, axis)

@@ -32,7 +32,7 @@ def _constant(site: Site) -> Operand:
     for name, dtype in _NUMBERS.items():
         if name in site.attributes:
             return torch.tensor(site.attributes[name], dtype=dtype)
-    raise site.error("its value is text or a sparse tensor")
+    raise site.error("its value is a sparse tensor or text")
 
 
 def _filled(site: Site) -> Operand:

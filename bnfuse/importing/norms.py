@@ -61,15 +61,9 @@ def _instance_norm(site: Site) -> Operand:
 
 
 def _group_norm(site: Site) -> Operand:
-    """GroupNormalization: a scale for each group before opset 21, for each channel since."""
-    groups = site.attribute("num_groups", 1)
-    scale, bias = site.value(1), site.value(2)
-    if site.opset < 21:
-        each = site.fixed_size(0, 1) // groups
-        scale, bias = (site.call(torch.repeat_interleave, given, each) for given in (scale, bias))
-    return site.call(
-        F.group_norm, site.value(0), groups, scale, bias, site.attribute("epsilon", 1e-5)
-    )
+    """GroupNormalization with a scale for each channel, as it is since opset 21."""
+    groups, epsilon = site.attribute("num_groups", 1), site.attribute("epsilon", 1e-5)
+    return site.call(F.group_norm, site.value(0), groups, site.value(1), site.value(2), epsilon)
 
 
 def _response_norm(site: Site) -> Operand:

@@ -50,7 +50,8 @@ def _mode(site: Site) -> dict[str, Any]:
     """Return how PyTorch is to compute it."""
     mode = site.attribute("mode", "nearest")
     where = site.attribute("coordinate_transformation_mode", "half_pixel")
-    antialias = bool(site.attribute("antialias", 0))
+    if site.attribute("antialias", 0):
+        raise site.error("PyTorch smooths otherwise")
     space = site.rank(0) - 2
     if mode == "nearest":
         rounding = site.attribute("nearest_mode", "round_prefer_floor")
@@ -64,8 +65,7 @@ def _mode(site: Site) -> dict[str, Any]:
     if not is_known or (mode != "linear" and not is_cubic) or (is_cubic and space != 2):
         raise site.error(f"PyTorch has no mode {mode}, {where} over {space} axes")
     name = "bicubic" if is_cubic else _LINEAR.get(space, "")
-    more = {"antialias": True} if antialias else {}
-    return {"mode": name, "align_corners": where == "align_corners", **more}
+    return {"mode": name, "align_corners": where == "align_corners"}
 
 
 OPERATORS: dict[str, Callable[[Site], Operand]] = {"Resize": _resize}

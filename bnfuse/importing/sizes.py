@@ -99,7 +99,7 @@ def _same(_: Site, given: list[Sizes]) -> Value:
 
 
 def _cast(site: Site, given: list[Sizes]) -> Value | None:
-    return given[0] if site.target_dtype() in (torch.int64, torch.int32) else None
+    return given[0] if site.target_dtype() is torch.int64 else None
 
 
 def _concatenated(_: Site, given: list[Sizes]) -> Value:

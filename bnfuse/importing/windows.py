@@ -142,6 +142,8 @@ def _average_pool(site: Site) -> Operand:
 def _pool(site: Site, pools: dict[int, Callable[..., Any]], frame: Window) -> Callable[..., Any]:
     if len(frame.kernel) not in pools:
         raise site.error(f"it pools {len(frame.kernel)} axes, and PyTorch 1 to 3")
+    if site.rank(0) != len(frame.kernel) + 2:
+        raise site.error("its kernel does not fit its input")
     return pools[len(frame.kernel)]
 
 

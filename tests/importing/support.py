@@ -63,7 +63,7 @@ class Case:
         return " ".join([self.operator, self.label, *facts, f"opset {self.opset}"])
 
     def proto(self, *, is_constant: bool = False) -> Any:
-        """Return the file; with ``is_constant`` it has no inputs, and all it is given is its own."""
+        """Return the file; with ``is_constant`` it has no inputs, all it is given is its own."""
         given = {f"x{i}": array for i, array in enumerate(self.inputs)}
         own = {f"c{i}": array for i, array in enumerate(self.constants) if array is not None}
         names = [*given, *(f"c{i}" if c is not None else "" for i, c in enumerate(self.constants))]
@@ -82,7 +82,9 @@ class Case:
 
 def value(name: str, shape: Sequence[int | str | None], dtype: Any = FLOAT) -> Any:
     """Return the declaration of an input."""
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+    return helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape
+    )
 
 
 def model(
@@ -99,8 +101,12 @@ def model(
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     inferred = onnx.shape_inference.infer_shapes(made, data_prop=True)
     for declared in inferred.graph.output:
-        if not declared.type.tensor_type.elem_type:  # not even onnx can tell
-            declared.type.tensor_type.elem_type = TensorProto.FLOAT
+        tensor = declared.type.tensor_type
+        if not tensor.HasField("shape"):  # onnx cannot tell: as many open axes as the input has
+            tensor.elem_type = tensor.elem_type or TensorProto.FLOAT
+            for _ in inputs[0].type.tensor_type.shape.dim if inputs else ():
+                tensor.shape.dim.add()
+            tensor.shape.SetInParent()
     return inferred
 
 
