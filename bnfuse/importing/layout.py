@@ -90,7 +90,8 @@ def _expand(site: Site) -> Operand:
     dims = site.dims(0)
     if dims is None:
         raise site.error("the file does not tell how many axes its input has")
-    wanted = [1] * (len(dims) - len(wanted)) + wanted
+    missing: list[Size] = [1] * (len(dims) - len(wanted))
+    wanted = missing + wanted
     new = len(wanted) - len(dims)
     target: list[Size] = [
         -1 if size == 1 and axis >= new else size for axis, size in enumerate(wanted)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from bnfuse.importing.sizes import Sizes
 from bnfuse.importing.tensors import tensor_of
@@ -48,7 +48,7 @@ def _filled(site: Site) -> Operand:
 
 def _range(site: Site) -> Operand:
     """Range: numbers, or up to a size."""
-    bounds = []
+    bounds: list[float | int | fx.Node] = []
     for index in range(3):
         given = site.inputs[index]
         if isinstance(given, Tensor):

@@ -72,7 +72,9 @@ def test_sizes_become_a_tensor() -> None:
     result = finished(builder, found)(torch.zeros(5, 1))
     assert result.dtype is torch.int64
     assert result.tolist() == [5, 3]
-    assert torch.equal(builder.as_tensor(Sizes((4,), is_scalar=True)), torch.tensor(4))
+    number = builder.as_tensor(Sizes((4,), is_scalar=True))
+    assert isinstance(number, torch.Tensor)
+    assert torch.equal(number, torch.tensor(4))
 
 
 def test_parameters_are_shared_where_the_tensor_is() -> None:
