@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,25 @@ def optimize_onnx(
         VerificationError: The result does not compute what the source does.
         MissingDependencyError: onnx, onnxscript or onnxruntime is not installed.
     """
-    read = imported(source)
-    call = check_example(example_of(read.file) if example_inputs is None else example_inputs, None)
-    if verify:
-        _check_conversion(read, call, providers)
+    return optimize_imported(
+        imported(source), path, example_inputs, skip=skip, verify=verify, providers=providers
+    )
+
+
+def optimize_imported(
+    read: Imported,
+    path: str | os.PathLike[str],
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    skip: Sequence[str] = (),
+    verify: bool = True,
+    providers: Sequence[Any] | None = None,
+) -> OnnxExport:
+    """Do what ``optimize_onnx`` does with a file that is read already.
+
+    Raises:
+        BnfuseError: As ``optimize_onnx`` does.
+    """
     options = OnnxOptions(
         dynamic_batch=False,
         dynamic_shapes=_open_shapes(read.file),
@@ -70,9 +86,17 @@ def optimize_onnx(
         skip=skip,
         providers=providers,
     )
+    options.check(Path(path), ".onnx", is_given=False)  # before any work
+    drawn = example_of(read.file) if example_inputs is None else example_inputs
+    call = check_example(drawn, None)
+    if verify:
+        _check_conversion(read, call, providers)
     done = write_onnx(read.module, None, path, call, options)
     _carry_metadata(read.file, done.path)
-    return done
+    if done.verification is None:
+        return done
+    named = replace(done.verification, reference=f"{read.file.path.name} in float64")
+    return replace(done, verification=named)
 
 
 def _check_conversion(read: Imported, call: Arguments, providers: Sequence[Any] | None) -> None:
