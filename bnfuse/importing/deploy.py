@@ -95,7 +95,7 @@ def optimize_imported(
     _carry_metadata(read.file, done.path)
     if done.verification is None:
         return done
-    named = replace(done.verification, reference=f"{read.file.path.name} in float64")
+    named = replace(done.verification, reference=f"graph of {read.file.path.name} in float64")
     return replace(done, verification=named)
 
 
