@@ -23,10 +23,12 @@ class Builder:
     Attributes:
         graph: The graph.
         root: What holds its layers and constants.
+        arguments: The inputs of the file.
     """
 
     graph: fx.Graph = field(default_factory=fx.Graph)
     root: nn.Module = field(default_factory=nn.Module)
+    arguments: dict[str, fx.Node] = field(default_factory=dict)
     _paths: Paths = field(default_factory=Paths)
     _names: dict[int, tuple[str, Tensor]] = field(
         default_factory=dict

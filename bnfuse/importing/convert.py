@@ -86,7 +86,8 @@ def _given(file: OnnxFile, builder: Builder) -> dict[str, Value | None]:
     values: dict[str, Value | None] = {"": None}
     arguments = Paths()
     for name in file.inputs:
-        values[name] = builder.graph.placeholder(arguments.unused(identifier(name)))
+        builder.arguments[name] = builder.graph.placeholder(arguments.unused(identifier(name)))
+    values.update(builder.arguments)
     for proto in file.proto.graph.initializer:
         tensor = tensor_of(proto)
         builder.name(tensor, proto.name)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bnfuse.importing.file import OnnxFile, Type
+    from bnfuse.importing.file import OnnxFile
+    from bnfuse.importing.shapes import Type
 
 OPEN_BATCH = 2
 """The batch size to try an open one with: 1 would be taken for a fixed size."""

@@ -10,35 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnfuse.errors import RequestError
+from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.extras import require
-from bnfuse.importing.tensors import dtype_of
+from bnfuse.importing.shapes import Type, inferred_types
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Mapping
 
-    import torch
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 23
 _OWN_DOMAINS = ("", "ai.onnx")
 _FIRST_IR_WITH_DEFAULTS = 4  # before it every constant stood among the inputs too
-_SMALL = 1024  # elements; shapes and axes are constants of this size
-
-
-@dataclass(frozen=True, slots=True)
-class Type:
-    """What is known of a value.
-
-    Attributes:
-        dtype: Its dtype.
-        dims: The size of each axis, None for an open one; None where their number is unknown.
-        names: The name of each open axis, empty where it has none.
-    """
-
-    dtype: torch.dtype
-    dims: tuple[int | None, ...] | None
-    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +67,14 @@ def read_file(path: str | os.PathLike[str], operators: Container[str]) -> OnnxFi
     try:
         onnx.checker.check_model(str(target))
         onnx.load_external_data_for_model(proto, str(target.parent))
-        typed = onnx.shape_inference.infer_shapes(_skeleton(onnx, proto), data_prop=True)
+        types = inferred_types(onnx, proto, target)
+    except BnfuseError:
+        raise
     except Exception as error:  # onnx raises many kinds for what is wrong with a file
         raise RequestError(
             f"{target} is not valid ({_first_line(error)}): export it again, and keep the files "
             "of its weights beside it."
         ) from error
-    types = dict(_types(target, typed.graph))
     constants = {tensor.name for tensor in proto.graph.initializer}
     names = [given.name for given in proto.graph.input if given.name not in constants]
     for name in names:
@@ -158,48 +142,6 @@ def _check_graph(target: Path, proto: Any) -> None:
             f"the input {defaults[0]!r} of {target} has a default value, so that it is neither a "
             "constant nor an input: take it from the inputs of the graph, or its value away."
         )
-
-
-def _types(target: Path, graph: Any) -> Iterator[tuple[str, Type]]:
-    """Yield the types of all values of a graph, where they are tensors."""
-    for value in (*graph.input, *graph.value_info):
-        tensor = value.type.tensor_type
-        if not tensor.elem_type:
-            continue
-        dtype = dtype_of(tensor.elem_type, f"the value {value.name!r} of {target}")
-        dims = list(tensor.shape.dim) if tensor.HasField("shape") else None
-        sizes = None if dims is None else tuple(_size(dim) for dim in dims)
-        yield value.name, Type(dtype, sizes, tuple(dim.dim_param for dim in dims or ()))
-
-
-def _skeleton(onnx: Any, proto: Any) -> Any:
-    """Return the graph with its large constants as inputs, so that inference copies no weights.
-
-    What the file claims about the values inside is left out: it is inferred, not believed.
-    """
-    made = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
-    made.graph.node.extend(proto.graph.node)
-    made.graph.name = proto.graph.name
-    large = [t for t in proto.graph.initializer if _elements(t) > _SMALL]
-    made.graph.initializer.extend(t for t in proto.graph.initializer if _elements(t) <= _SMALL)
-    named = {tensor.name for tensor in large}
-    made.graph.input.extend(given for given in proto.graph.input if given.name not in named)
-    for tensor in large:
-        made.graph.input.append(
-            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        )
-    return made
-
-
-def _elements(tensor: Any) -> int:
-    count = 1
-    for size in tensor.dims:
-        count *= size
-    return count
-
-
-def _size(dim: Any) -> int | None:
-    return int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
 def _first_line(error: Exception) -> str:

@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
 
 def _reshape(site: Site) -> Operand:
-    """Reshape: a 0 stands for the size that the axis has."""
+    """Reshape: a 0 stands for the size that the axis has.
+
+    Sizes that the file fixes, or that are those of an input, are written as such rather than as
+    what they are computed from: so reshapes that undo others can be seen to.
+    """
     wanted = site.sizes(1)
     if not site.attribute("allowzero", 0):
         wanted = [site.size(0, axis) if size == 0 else size for axis, size in enumerate(wanted)]
+    if not site.is_constant:
+        known = [site.size_of(site.outputs[0], axis) for axis in range(len(wanted))]
+        pairs = zip(wanted, known, strict=True)
+        wanted = [size if better is None else better for size, better in pairs]
     return site.call(torch.reshape, site.value(0), tuple(wanted))
 
 

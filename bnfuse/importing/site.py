@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bnfuse.importing.builder import Builder
-    from bnfuse.importing.file import Type
+    from bnfuse.importing.shapes import Type
 
 Operand = Tensor | fx.Node
 """A constant, or what a node of the graph computes."""
@@ -146,11 +146,26 @@ class Site:
 
     def size(self, index: int, axis: int) -> Size:
         """Return the size of an axis of an input: a number where the file fixes it."""
-        dims = self.dims(index)
-        found = None if dims is None else dims[axis]
-        if found is not None:
-            return found
-        return self.builder.size(self.value(index), axis)
+        given = self.value(index)
+        if isinstance(given, Tensor):
+            return given.shape[axis]
+        found = self.size_of(self.names[index], axis)
+        return self.builder.size(given, axis) if found is None else found
+
+    def size_of(self, name: str, axis: int) -> Size | None:
+        """Return the size of an axis of a value of the file, None where the file does not tell.
+
+        That is a number, or the node that reads the size of an input which it always has.
+        """
+        known = self.types.get(name)
+        if known is None or known.dims is None:
+            return None
+        if known.dims[axis] is not None:
+            return known.dims[axis]
+        multiple = known.multiples[axis] if known.multiples else None
+        if multiple is None or multiple.factor != 1:
+            return None
+        return self.builder.size(self.builder.arguments[multiple.name], 0)
 
     def fixed_size(self, index: int, axis: int) -> int:
         """Return the size of an axis that the file must fix."""

@@ -9,7 +9,7 @@ import torch
 
 from bnfuse.errors import RequestError
 from bnfuse.importing.builder import Builder
-from bnfuse.importing.file import Type
+from bnfuse.importing.shapes import Type
 from bnfuse.importing.site import Site
 from bnfuse.importing.sizes import Sizes
 
