@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, fx
 
 from bnfuse.errors import BnfuseError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from bnfuse.importing.shapes import Type
     from bnfuse.importing.site import Value
 
 
@@ -43,8 +46,8 @@ def load_onnx(path: str | os.PathLike[str]) -> nn.Module:
 
     The module is a graph of PyTorch's own layers and functions. Layers have the names that their
     weights have in the file (``layer1.0.conv1`` for ``layer1.0.conv1.weight``), or else those of
-    the nodes. It takes the file's inputs in order, in the shapes the file declares, and returns its
-    output, or a tuple of several. Loading runs no code of the file.
+    the nodes. It takes the file's inputs in order, asserts that they have the shapes the file
+    declares, and returns its output, or a tuple of several. Loading runs no code of the file.
 
     Args:
         path: A file of opset 13 to 23. Weights outside of it are read from its own folder.
@@ -87,12 +90,30 @@ def _given(file: OnnxFile, builder: Builder) -> dict[str, Value | None]:
     arguments = Paths()
     for name in file.inputs:
         builder.arguments[name] = builder.graph.placeholder(arguments.unused(identifier(name)))
+    for name, declared in file.inputs.items():
+        _assert_shape(builder, name, declared)
     values.update(builder.arguments)
     for proto in file.proto.graph.initializer:
         tensor = tensor_of(proto)
         builder.name(tensor, proto.name)
         values[proto.name] = tensor
     return values
+
+
+def _assert_shape(builder: Builder, name: str, declared: Type) -> None:
+    """Let the module refuse what the file does, since its constants are made for its own shapes."""
+    given = builder.arguments[name]
+    if declared.dims is None:
+        return
+    wanted = f"the input {name!r} has the shape {declared.shape}"
+    asked = [(builder.method("dim", given), len(declared.dims))]
+    asked += [
+        (builder.size(given, axis), size)
+        for axis, size in enumerate(declared.dims)
+        if size is not None
+    ]
+    for found, number in asked:
+        builder.call(torch._assert, builder.call(operator.eq, found, number), wanted)
 
 
 def _site(file: OnnxFile, builder: Builder, node: Any, values: dict[str, Value | None]) -> Site:
@@ -150,5 +171,6 @@ def _result(builder: Builder, value: Value | None) -> fx.Node:
 def _tidy(graph: fx.Graph) -> None:
     """Take out what nothing reads; no operation of a file does more than return its results."""
     for node in reversed(graph.nodes):
-        if not node.users and node.op not in ("placeholder", "output"):
+        is_needed = node.op in ("placeholder", "output") or node.target is torch._assert
+        if not node.users and not is_needed:
             graph.erase_node(node)

@@ -73,9 +73,8 @@ def _check_fit(file: OnnxFile, name: str, declared: Type, shape: Sequence[int]) 
         fixed in (None, size) for fixed, size in zip(dims, shape, strict=True)
     )
     if not is_fit:
-        wanted = "x".join("?" if size is None else str(size) for size in dims)
         raise RequestError(
-            f"the input {name!r} of {file.path} has the shape {wanted}, and "
+            f"the input {name!r} of {file.path} has the shape {declared.shape}, and "
             f"{'x'.join(map(str, shape))} is given: give one that fits."
         )
 

@@ -54,6 +54,11 @@ class Type:
     names: tuple[str, ...] = ()
     multiples: tuple[Multiple | None, ...] = ()
 
+    @property
+    def shape(self) -> str:
+        """The shape as text, like ``?x3x224x224``."""
+        return "x".join("?" if size is None else str(size) for size in self.dims or ()) or "()"
+
 
 def inferred_types(onnx: Any, proto: Any, target: Path) -> dict[str, Type]:
     """Return the types of all values that are tensors.

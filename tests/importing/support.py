@@ -137,6 +137,16 @@ def computed(module: fx.GraphModule, inputs: Sequence[Any]) -> list[Any]:
     return [tensor.numpy() for tensor in several]
 
 
+def operations(module: fx.GraphModule) -> list[fx.Node]:
+    """Return the nodes of a graph in order, without those that assert the shapes of inputs."""
+    left_out: set[fx.Node] = set()
+    for node in reversed(module.graph.nodes):
+        is_read = any(user not in left_out for user in node.users)
+        if node.op not in ("placeholder", "output") and not is_read:
+            left_out.add(node)
+    return [node for node in module.graph.nodes if node not in left_out]
+
+
 def check(case: Case, folder: Path) -> fx.GraphModule:
     """Compare a node's conversion with onnxruntime, with inputs and with constants instead."""
     proto = case.proto()

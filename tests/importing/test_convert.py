@@ -21,6 +21,7 @@ from tests.importing.support import (
     ints,
     model,
     numbers,
+    operations,
     run,
     value,
 )
@@ -91,7 +92,7 @@ def test_what_nothing_reads_is_left_out(tmp_path: Path) -> None:
     nodes = [helper.make_node("Exp", ["x"], ["dead"]), helper.make_node("Neg", ["x"], ["y"])]
     proto = model(nodes, [value("x", ["n", 3]), value("unused", [2])], ["y"])
     module = converted(proto, tmp_path)
-    assert [node.op for node in module.graph.nodes] == [
+    assert [node.op for node in operations(module)] == [
         "placeholder", "placeholder", "call_function", "output",
     ]  # fmt: skip
     assert_same(computed(module, [numbers(2, 3), numbers(2)]), [-numbers(2, 3)])
@@ -121,6 +122,14 @@ def test_names_of_the_file_are_no_source_text(name: str, tmp_path: Path) -> None
     module = converted(proto, tmp_path)
     x = numbers(2, 3)
     assert_same(computed(module, [x]), run(proto, [x]))
+
+
+def test_other_shapes_than_the_declared_are_refused(tmp_path: Path) -> None:
+    module = converted(Case("Relu", [X]).proto(), tmp_path)
+    assert module(torch.zeros(5, 3, 8, 8)).shape == (5, 3, 8, 8)
+    for shape in ((1, 3, 8, 9), (3, 8, 8), (1, 1, 3, 8, 8)):
+        with pytest.raises(AssertionError, match="the input 'x0' has the shape [?]x3x8x8"):
+            module(torch.zeros(shape))
 
 
 def test_inputs_whose_names_become_the_same(tmp_path: Path) -> None:
