@@ -106,14 +106,14 @@ def _assert_shape(builder: Builder, name: str, declared: Type) -> None:
     if declared.dims is None:
         return
     wanted = f"the input {name!r} has the shape {declared.shape}"
-    asked = [(builder.method("dim", given), len(declared.dims))]
-    asked += [
-        (builder.size(given, axis), size)
-        for axis, size in enumerate(declared.dims)
-        if size is not None
-    ]
-    for found, number in asked:
+
+    def check(found: Any, number: int) -> None:
         builder.call(torch._assert, builder.call(operator.eq, found, number), wanted)
+
+    check(builder.method("dim", given), len(declared.dims))
+    for axis, size in enumerate(declared.dims):
+        if size is not None:
+            check(builder.size(given, axis), size)
 
 
 def _site(file: OnnxFile, builder: Builder, node: Any, values: dict[str, Value | None]) -> Site:

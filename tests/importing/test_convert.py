@@ -128,7 +128,7 @@ def test_other_shapes_than_the_declared_are_refused(tmp_path: Path) -> None:
     module = converted(Case("Relu", [X]).proto(), tmp_path)
     assert module(torch.zeros(5, 3, 8, 8)).shape == (5, 3, 8, 8)
     for shape in ((1, 3, 8, 9), (3, 8, 8), (1, 1, 3, 8, 8)):
-        with pytest.raises(AssertionError, match="the input 'x0' has the shape [?]x3x8x8"):
+        with pytest.raises(AssertionError, match=r"the input 'x0' has the shape \?x3x8x8"):
             module(torch.zeros(shape))
 
 
