@@ -15,6 +15,9 @@ from bnfuse.importing.sizes import Sizes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+FOLDER = "constants"
+"""Where constants stand whose names have no folder."""
+
 
 @dataclass(slots=True)
 class Builder:
@@ -88,7 +91,9 @@ class Builder:
         """Return the node that stands for a constant."""
         if id(tensor) not in self._lifted:
             name, kept = self._names.setdefault(id(tensor), ("constant", tensor))
-            target = self._paths.unused(path(name or "constant"))
+            wanted = path(name)
+            # A name without a folder could be one that torch.onnx gives to a value it makes.
+            target = self._paths.unused(wanted if "." in wanted else f"{FOLDER}.{wanted}")
             self._folder(target).register_buffer(target.rpartition(".")[2], kept)
             self._lifted[id(tensor)] = self.graph.get_attr(target)
         return self._lifted[id(tensor)]
