@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import fx, nn
 
-import bnfuse
 from bnfuse.importing.builder import Builder
 from bnfuse.importing.sizes import Sizes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def finished(builder: Builder, result: fx.Node) -> fx.GraphModule:
@@ -49,16 +43,6 @@ def test_a_constant_without_a_name_gets_one() -> None:
     total = builder.call(torch.add, builder.call(torch.add, x, torch.ones(1)), torch.ones(1))
     module = finished(builder, total)
     assert dict(module.named_buffers()).keys() == {"constants.constant", "constants.constant_1"}
-
-
-def test_constants_are_named_as_torch_onnx_names_no_value(tmp_path: Path) -> None:
-    builder, scale = Builder(), torch.full((3,), 2.0)
-    builder.name(scale, "val_1")
-    x = builder.graph.placeholder("x")
-    product = builder.call(torch.matmul, builder.layer(nn.Linear(3, 3), "mul", x), torch.ones(3, 3))
-    module = finished(builder, builder.call(torch.mul, product, scale))
-    bnfuse.export_onnx(module, tmp_path / "net.onnx", (torch.randn(2, 3),))
-    assert "constants.val_1" in dict(module.named_buffers())
 
 
 def test_a_layer_whose_name_is_taken_gets_another() -> None:
