@@ -18,7 +18,9 @@ from bnfuse.extras import require
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FORMS = "torchvision:resnet50, timm:levit_128s or package.module:factory"
+    from bnfuse.importing.convert import Imported
+
+_FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory or net.onnx"
 _IMAGE = (1, 3, 224, 224)
 _VIDEO = (1, 3, 16, 112, 112)
 
@@ -31,11 +33,13 @@ class LoadedModel:
         model: The model.
         example_inputs: Positional arguments of a call.
         is_random: Whether its weights are random.
+        imported: The file it was read from.
     """
 
     model: nn.Module
     example_inputs: tuple[Any, ...]
     is_random: bool
+    imported: Imported | None = None
 
 
 def load_model(
@@ -47,8 +51,9 @@ def load_model(
     batch-norm statistics, since the defaults are nearly the identity. Nothing is downloaded.
 
     Args:
-        spec: ``torchvision:NAME``, ``timm:NAME``, or ``package.module:FACTORY``, where the factory
-            takes no arguments and returns a module, or a module and a tuple of example inputs.
+        spec: ``torchvision:NAME``, ``timm:NAME``, ``package.module:FACTORY``, where the factory
+            takes no arguments and returns a module, or a module and a tuple of example inputs, or
+            the path of an ``.onnx`` file.
         weights: A file with a state dict, loaded without running code in it.
         shapes: The shape of each input, like ``1x3x224x224``.
         seed: The seed for random weights and inputs.
@@ -57,6 +62,8 @@ def load_model(
         RequestError: There is no such model or file, or they do not fit.
         MissingDependencyError: torchvision or timm is not installed.
     """
+    if Path(spec).suffix == ".onnx":
+        return _from_onnx(Path(spec), weights, shapes, seed)
     source, _, name = spec.partition(":")
     if not source or not name:
         raise RequestError(f"there is no model {spec!r}: write one like {_FORMS}.")
@@ -154,6 +161,17 @@ def _from_timm(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     model = timm.create_model(name, pretrained=False)
     size = model.default_cfg.get("input_size", _IMAGE[1:])
     return model, (torch.randn(1, *size),)
+
+
+def _from_onnx(path: Path, weights: Path | None, shapes: Sequence[str], seed: int) -> LoadedModel:
+    from bnfuse.importing.convert import imported
+    from bnfuse.importing.example import example_of
+
+    if weights is not None:
+        raise RequestError(f"{path} holds its own weights: leave out --weights.")
+    read = imported(path)
+    example = example_of(read.file, [_as_shape(shape) for shape in shapes], seed)
+    return LoadedModel(read.module, example, is_random=False, imported=read)
 
 
 def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,11 +14,9 @@ from bnfuse.bench import benchmark
 from bnfuse.cli import demo as demo_command
 from bnfuse.cli.doctor import diagnose
 from bnfuse.cli.terminal import OUT, error, note, progress, stage
+from bnfuse.cli.writing import written
 from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.export.atomic import atomic_file
-from bnfuse.export.onnx import write_onnx
-from bnfuse.export.options import ExportOptions, OnnxOptions
-from bnfuse.export.pt2 import write_pt2
 from bnfuse.export.stored_report import read_report
 from bnfuse.optimizer import explain as explain_model
 from bnfuse.optimizer import optimize as optimize_model
@@ -26,14 +24,6 @@ from bnfuse.report.render import as_table
 from bnfuse.validation import verify as verify_model
 from bnfuse.validation.plotting import format_of
 from bnfuse.zoo import LoadedModel, load_model
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
-
-    from bnfuse.export import OnnxExport, Pt2Export
-    from bnfuse.validation.inputs import Arguments
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +36,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="torchvision:resnet50, timm:levit_128s, or package.module:factory, a function "
-        "without arguments that returns a module, or a module and a tuple of example inputs.",
+        help="torchvision:resnet50, timm:levit_128s, package.module:factory, a function without "
+        "arguments that returns a module, or a module and a tuple of example inputs, or net.onnx.",
         show_default=False,
     ),
 ]
@@ -136,9 +126,8 @@ def optimize(
 ) -> None:
     """Fold a model's batch norms and write it to a file that was run and compared."""
     loaded = _load(model, weights, shape)
-    call = (loaded.example_inputs, dict[str, object]())
     with stage("Optimizing, exporting and comparing"):
-        done = _written(loaded.model, output, call, skip or ())
+        done = written(loaded, output, skip or ())
     OUT.print(as_table(done.report, limit=20))
     if done.verification:
         OUT.print(done.verification.headline, markup=False, soft_wrap=True)
@@ -229,19 +218,6 @@ def doctor(as_json: Json = False) -> None:
     found = diagnose()
     OUT.print_json(data=found.to_dict()) if as_json else OUT.print(found.as_table())
     raise typer.Exit(1 if found.conflicts else 0)
-
-
-def _written(
-    model: nn.Module, output: Path, call: Arguments, skip: Sequence[str]
-) -> OnnxExport | Pt2Export:
-    """Write an optimized model to a file of the kind that its name says."""
-    if output.suffix == ".pt2":
-        return write_pt2(model, None, output, call, ExportOptions(skip=skip))
-    if output.suffix == ".onnx":
-        return write_onnx(model, None, output, call, OnnxOptions(skip=skip))
-    raise RequestError(
-        f"{output} ends in neither .onnx nor .pt2: name the file like net.onnx or net.pt2."
-    )
 
 
 def _load(model: str, weights: Path | None, shapes: list[str] | None) -> LoadedModel:

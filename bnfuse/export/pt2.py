@@ -19,6 +19,7 @@ from bnfuse.export.prepare import is_optimized, prepared
 from bnfuse.export.program import first_line, quiet
 from bnfuse.export.sizes import compared
 from bnfuse.export.stored_report import parsed_report
+from bnfuse.importing.convert import load_onnx
 from bnfuse.report.report import attach
 
 if TYPE_CHECKING:
@@ -124,13 +125,14 @@ def write_pt2(
 
 
 def load(path: str | os.PathLike[str], *, allow_pickle: bool = False) -> nn.Module:
-    """Load an archive of ``torch.export`` as a module.
+    """Load an archive of ``torch.export``, or an ONNX file, as a module.
 
     The module runs PyTorch's ordinary operators. Where bnfuse wrote the archive, ``bnfuse.report``
-    gives its report.
+    gives its report. An ONNX file becomes a module that ``optimize`` takes, its layers named as in
+    the file: ``bnfuse.importing.load_onnx`` says more.
 
     Args:
-        path: The archive, ending in ``.pt2``.
+        path: The archive, ending in ``.pt2``, or the file, ending in ``.onnx``.
         allow_pickle: Whether to load an archive that can run code while it is loaded: one in which
             something is pickled, or a size is no plain arithmetic. Only for files you trust.
 
@@ -138,8 +140,13 @@ def load(path: str | os.PathLike[str], *, allow_pickle: bool = False) -> nn.Modu
         RequestError: There is no such file, it is of another kind or damaged, or it can run code.
     """
     source = Path(path)
+    if source.suffix == ".onnx":
+        return load_onnx(source)
     if source.suffix != ".pt2":
-        raise RequestError(f"{source} does not end in .pt2: load takes what export_pt2 writes.")
+        raise RequestError(
+            f"{source} ends in neither .pt2 nor .onnx: load takes what export_pt2 and export_onnx "
+            "write."
+        )
     archive = Archive.of(source)
     archive.check_whole()
     if not allow_pickle:

@@ -201,9 +201,19 @@ def test_wrong_suffixes(tmp_path: Path) -> None:
     wanted = f"{tmp_path / 'net.onnx'} does not end in .pt2: name the file like net.pt2."
     with pytest.raises(RequestError, match=f"^{re.escape(wanted)}$"):
         bnfuse.export_pt2(small(), tmp_path / "net.onnx", (X,))
-    wanted = f"{tmp_path / 'net.onnx'} does not end in .pt2: load takes what export_pt2 writes."
+    path = tmp_path / "net.engine"
+    wanted = (
+        f"{path} ends in neither .pt2 nor .onnx: load takes what export_pt2 and export_onnx write."
+    )
     with pytest.raises(RequestError, match=f"^{re.escape(wanted)}$"):
-        bnfuse.load(tmp_path / "net.onnx")
+        bnfuse.load(path)
+
+
+def test_loads_onnx_files_too(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    bnfuse.export_onnx(small(), path, (X,), verify=False)
+    found = bnfuse.load(path)(X)
+    torch.testing.assert_close(found, small()(X), rtol=1e-5, atol=1e-5)
 
 
 def test_unwritable_path(tmp_path: Path) -> None:
