@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bnfuse.importing.convert import Imported
 
-_FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory or net.onnx"
+_FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx or net.pt2"
 _IMAGE = (1, 3, 224, 224)
 _VIDEO = (1, 3, 16, 112, 112)
 
@@ -43,7 +43,12 @@ class LoadedModel:
 
 
 def load_model(
-    spec: str, weights: Path | None = None, shapes: Sequence[str] = (), seed: int = 0
+    spec: str,
+    weights: Path | None = None,
+    shapes: Sequence[str] = (),
+    seed: int = 0,
+    *,
+    allow_pickle: bool = False,
 ) -> LoadedModel:
     """Make a model from its name on the command line.
 
@@ -53,17 +58,18 @@ def load_model(
     Args:
         spec: ``torchvision:NAME``, ``timm:NAME``, ``package.module:FACTORY``, where the factory
             takes no arguments and returns a module, or a module and a tuple of example inputs, or
-            the path of an ``.onnx`` file.
+            the path of an ``.onnx`` or a ``.pt2`` file.
         weights: A file with a state dict, loaded without running code in it.
         shapes: The shape of each input, like ``1x3x224x224``.
         seed: The seed for random weights and inputs.
+        allow_pickle: Whether to load a ``.pt2`` file that can run code while it is loaded.
 
     Raises:
         RequestError: There is no such model or file, or they do not fit.
         MissingDependencyError: torchvision or timm is not installed.
     """
-    if Path(spec).suffix == ".onnx":
-        return _from_onnx(Path(spec), weights, shapes, seed)
+    if Path(spec).suffix in (".onnx", ".pt2"):
+        return _from_file(Path(spec), weights, shapes, seed, allow_pickle)
     source, _, name = spec.partition(":")
     if not source or not name:
         raise RequestError(f"there is no model {spec!r}: write one like {_FORMS}.")
@@ -163,15 +169,25 @@ def _from_timm(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     return model, (torch.randn(1, *size),)
 
 
-def _from_onnx(path: Path, weights: Path | None, shapes: Sequence[str], seed: int) -> LoadedModel:
-    from bnfuse.importing.convert import imported
-    from bnfuse.importing.example import example_of
-
+def _from_file(
+    path: Path, weights: Path | None, shapes: Sequence[str], seed: int, allow_pickle: bool
+) -> LoadedModel:
+    """Load an ONNX file, or an archive of torch.export."""
     if weights is not None:
         raise RequestError(f"{path} holds its own weights: leave out --weights.")
-    read = imported(path)
-    example = example_of(read.file, [_as_shape(shape) for shape in shapes], seed)
-    return LoadedModel(read.module, example, is_random=False, imported=read)
+    sizes = [_as_shape(shape) for shape in shapes]
+    if path.suffix == ".onnx":
+        from bnfuse.importing.convert import imported
+        from bnfuse.importing.example import example_of
+
+        read = imported(path)
+        example = example_of(read.file, sizes, seed)
+        return LoadedModel(read.module, example, is_random=False, imported=read)
+    from bnfuse.export.example import example_for
+    from bnfuse.export.pt2 import load
+
+    model = load(path, allow_pickle=allow_pickle)
+    return LoadedModel(model, example_for(model, sizes, seed), is_random=False)
 
 
 def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:

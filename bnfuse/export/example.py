@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def example_of(
+def example_for(
     module: nn.Module, shapes: Sequence[Sequence[int]] = (), seed: int = 0
 ) -> tuple[Any, ...]:
     """Return random positional arguments for what ``load`` returned.

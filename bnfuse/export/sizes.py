@@ -11,8 +11,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from bnfuse.capture import copy_model
-from bnfuse.validation import verify
 from bnfuse.validation.inputs import map_tensors
+from bnfuse.validation.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
