@@ -18,6 +18,8 @@ from bnfuse.report.render import headline
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch.export import ExportedProgram
+
     from bnfuse.export.program import Captured
     from bnfuse.report import Report
 
@@ -25,6 +27,7 @@ REPORT_KEY = "bnfuse.report"
 VERSION_KEY = "bnfuse.version"
 SOURCE_KEY = "bnfuse.source"
 TORCH_KEY = "torch.version"
+_MEANS = {torch.ops.aten.adaptive_avg_pool2d.default: torch.ops.aten.mean.dim}
 _FIRST_WITH_BFLOAT16 = 22
 """The first opset whose convolutions and poolings take bfloat16."""
 
@@ -40,6 +43,7 @@ def converted(captured: Captured, name: str, opset_version: int | None = None) -
     Raises:
         ExportError: An operator has no translation, or not into that version.
     """
+    plain_means(captured.program)
     if opset_version is None and _has_bfloat16(captured):
         opset_version = _FIRST_WITH_BFLOAT16
     try:
@@ -66,6 +70,20 @@ def converted(captured: Captured, name: str, opset_version: int | None = None) -
     with quiet():
         tidy(model)
     return model
+
+
+def plain_means(program: ExportedProgram) -> None:
+    """Write an average over all of an image as the mean it is.
+
+    PyTorch decomposes such a pooling into a mean whose strides are set to those of the example
+    afterwards, which ONNX can only spell as a gather of every element by its number.
+    """
+    for pooling, mean in _MEANS.items():
+        for node in program.graph.find_nodes(op="call_function", target=pooling):
+            value, sizes = node.args
+            if all(size == 1 for size in sizes):
+                node.target = mean
+                node.args = (value, list(range(-len(sizes), 0)), True)
 
 
 def _has_bfloat16(captured: Captured) -> bool:

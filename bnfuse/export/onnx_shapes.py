@@ -44,18 +44,62 @@ def _target(node: Any) -> list[int] | None:
     given = node.inputs[1]
     if given is None or given.const_value is not None:
         return None
-    for shape in (node.outputs[0].shape, _shape_of_another(given)):
-        if shape is not None:
-            sizes = [size if isinstance(size, int) else -1 for size in shape]
+    for found in (_sizes(node.outputs[0].shape), _entries(given)):
+        if found is not None:
+            sizes = [-1 if size is None else size for size in found]
             if sizes.count(-1) <= 1 and 0 not in sizes:
                 return sizes
     return None
 
 
-def _shape_of_another(target: Any) -> Any:
-    """Return the shape of the value that a target is the shape of, or None."""
-    maker = target.producer()
-    if maker is None or maker.op_type != "Shape" or maker.domain:
+def _entries(value: Any) -> list[int | None] | None:
+    """Return the entries of a vector of sizes, None for one that is unknown or is left open.
+
+    Returns None where not even their number is known.
+    """
+    numbers = _numbers(value)
+    if numbers is not None:
+        return [None if number == -1 else number for number in numbers]
+    maker = None if value is None else value.producer()
+    rule = None if maker is None or maker.domain else _RULES.get(maker.op_type)
+    return None if rule is None else rule(maker)
+
+
+def _numbers(value: Any) -> list[int] | None:
+    """Return a constant vector of integers, None for anything else."""
+    constant = None if value is None else value.const_value
+    if constant is None or constant.dtype.name != "INT64" or len(constant.shape) != 1:
         return None
-    is_whole = "end" not in maker.attributes and maker.attributes.get_int("start", 0) == 0
-    return maker.inputs[0].shape if is_whole else None
+    return [int(number) for number in constant.numpy()]
+
+
+def _of_shape(node: Any) -> list[int | None] | None:
+    sizes = _sizes(node.inputs[0].shape)
+    start = node.attributes.get_int("start", 0)
+    return None if sizes is None else sizes[start : node.attributes.get_int("end", None)]
+
+
+def _of_concat(node: Any) -> list[int | None] | None:
+    parts = [_entries(part) for part in node.inputs]
+    found: list[int | None] = []
+    for part in parts:
+        if part is None:
+            return None
+        found += part
+    return found
+
+
+def _of_slice(node: Any) -> list[int | None] | None:
+    entries = _entries(node.inputs[0])
+    start, end = (_numbers(bound) for bound in node.inputs[1:3])
+    has_steps = len(node.inputs) > 4
+    if entries is None or start is None or end is None or has_steps:
+        return None
+    return entries[start[0] : end[0]]  # a vector has one axis
+
+
+_RULES = {"Shape": _of_shape, "Concat": _of_concat, "Slice": _of_slice}
+
+
+def _sizes(shape: Any) -> list[int | None] | None:
+    return None if shape is None else [n if isinstance(n, int) else None for n in shape]

@@ -127,6 +127,25 @@ def test_runtime_that_cannot_load_the_file_names_the_file(tmp_path: Path) -> Non
     assert len(read_report(path).folded) == 1
 
 
+class Pooled(nn.Module):
+    """A model that averages an image whose channels are stored last."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x.contiguous(memory_format=torch.channels_last)).flatten(1)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(1, "ReduceMean"), (2, "AveragePool")])
+def test_average_of_an_image_is_a_mean(tmp_path: Path, size: int, wanted: str) -> None:
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    done = export_onnx(Pooled(size).eval(), tmp_path / "net.onnx", (x,))
+    assert done.nodes == {wanted: 1, "Reshape": 1}
+    assert done.dynamic_batch
+
+
 class Repeated(nn.Module):
     """A model that returns an input, and one value three times, once as a slice of all of it."""
 

@@ -85,7 +85,43 @@ def test_target_that_is_the_shape_of_another_value() -> None:
     part.graph.inputs[1].shape = onnx_ir.Shape(["batch", 8, 3])
     part.graph[0].attributes["end"] = onnx_ir.AttrInt64("end", 2)
     settle_reshapes(part)
-    assert targets(part) == [None]
+    assert targets(part) == [[-1, 8]]
+
+
+SIZES = [("Shape", ["like"], "s"), ("Slice", ["s", "zero", "two"], "head")]
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        ([*SIZES, ("Concat", ["head", "eight"], "t")], [-1, 4, 8]),
+        ([*SIZES, ("Slice", ["s", "two", "most"], "t")], [5, 6]),
+        ([("Shape", ["like"], "s"), ("Slice", ["s", "zero", "most"], "t")], [-1, 4, 5, 6]),
+        ([("Shape", ["like"], "s"), ("Slice", ["s", "open", "most"], "t")], [6]),
+        ([*SIZES, ("Concat", ["head", "open"], "t")], None),
+        ([*SIZES, ("Concat", ["head", "zero"], "t")], None),
+        ([*SIZES, ("Slice", ["s", "zero", "two", "zero", "two"], "t")], None),
+        ([*SIZES, ("Slice", ["s", "zero", "head"], "t")], None),
+        ([("Shape", ["x"], "s"), ("Concat", ["s", "eight"], "t")], None),
+        ([("Shape", ["like"], "s"), ("Abs", ["s"], "t")], None),
+    ],
+)
+def test_sizes_are_followed(
+    made: list[tuple[str, list[str], str]], wanted: list[int] | None
+) -> None:
+    value = helper.make_tensor_value_info
+    constants = {"zero": 0, "two": 2, "eight": 8, "open": -1, "most": 2**63 - 1}
+    nodes = [helper.make_node(op, given, [result]) for op, given, result in made]
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("Reshape", ["x", "t"], ["y"])],
+        "g",
+        [value("x", TensorProto.FLOAT, None), value("like", TensorProto.FLOAT, ["n", 4, 5, 6])],
+        [value("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor(n, TensorProto.INT64, [1], [v]) for n, v in constants.items()],
+    )
+    model = onnx_ir.serde.deserialize_model(helper.make_model(graph))
+    settle_reshapes(model)
+    assert targets(model) == [wanted]
 
 
 def test_constant_target_stays() -> None:
