@@ -144,7 +144,7 @@ def main(
         if not (again and row["machine"] == machine and row["task"] in names)
     ]
     left = all_measured(missing(tasks, rows, machine), rows, machine, end)
-    console = Console(width=180)
+    console = Console(width=200)
     for table in tables([row for row in rows if row["machine"] == machine]):
         console.print(table)
     if left:

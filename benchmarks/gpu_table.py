@@ -46,7 +46,7 @@ def as_checks(rows: list[Row]) -> Table:
 
 def as_convolutions(rows: list[Row]) -> Table:
     """Return a row for each convolution, with microseconds of GPU time and errors."""
-    ways = ("separate", "one kernel", "cudnn")
+    ways = ("separate", "one kernel", "cudnn", "matrix")
     columns = [f"{way} µs" for way in ways] + [f"{way} error" for way in ways]
     table = _table("Convolution, bias, sum, relu", "shape", "dtype", "batch", *columns, "")
     for row in rows:

@@ -55,10 +55,10 @@ def test_convolutions() -> None:
         row("probes", "conv", **head | {"dtype": "float16"}, failed="gone"),
     )
     assert lines[2] == (
-        "conv1 float32 TF32 8 12.3 - - 1e-05 2e-05 - "
+        "conv1 float32 TF32 8 12.3 - - - 1e-05 2e-05 - - "
         "one kernel: RuntimeError: no graph; cudnn: RuntimeError: unable to find an engine"
     )
-    assert lines[3] == "conv1 float32 8 - - - - - - gone"
+    assert lines[3] == "conv1 float32 8 - - - - - - - - gone"
     assert lines[4].startswith("conv1 float16 8 ")
 
 
