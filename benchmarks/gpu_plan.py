@@ -122,16 +122,17 @@ def plan() -> list[Task]:
     tasks += [_latency(first, *setting) for setting in SETTINGS]
     tasks += [_compiled(first, *setting, mode) for setting in SETTINGS[:2] for mode in MODES]
     tasks.append(_probe("clocks", 20.0, model=first, dtype="float16"))
-    tasks += [_latency(model, *setting) for model in others for setting in SETTINGS]
+    tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[:2]]
+    tasks += [_compiled(model, *SETTINGS[1], MODES[0]) for model in others]
+    tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[2:]]
     tasks += [_compiled(first, *setting, mode) for setting in SETTINGS[2:] for mode in MODES]
-    tasks += [
+    rest = [
         _compiled(model, *setting, mode)
         for setting in SETTINGS
         for model in others
         for mode in MODES
     ]
-    probes = _all_probes()
-    tasks += [probe for probe in probes if probe not in tasks]
+    tasks += [task for task in [*rest, *_all_probes()] if task not in tasks]
     tasks += [_compiled(first, *setting, "max-autotune") for setting in SETTINGS]
     return tasks
 

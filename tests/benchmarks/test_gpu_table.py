@@ -13,7 +13,7 @@ from benchmarks.gpu_table import tables
 def printed(*rows: dict[str, Any]) -> list[str]:
     """Return the lines of the tables, blanks collapsed."""
     stream = io.StringIO()
-    console = Console(file=stream, width=200, color_system=None)
+    console = Console(file=stream, width=240, color_system=None)
     for table in tables(list(rows)):
         console.print(table)
     return [" ".join(line.split()) for line in stream.getvalue().splitlines()]
