@@ -6,7 +6,9 @@ are two more, and each reads and writes the whole result. cuDNN's fused convolut
     conv, + b, + r, relu      4 kernels
     conv + b + r, relu        1 kernel
 
-There are two, with and without a sum, both with a relu, and grouped ones are left to PyTorch.
+There are two, with and without a sum, both with a relu. They are not asked for where PyTorch's own
+operators were faster on an H100 (``benchmarks/gpu.py``): depthwise, by 2 to 16 times, and in half
+precision for images and weights that are both laid out channel by channel.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from bnfuse.kernels.onednn_calls import Geometry
     from bnfuse.kernels.packed import Kernel, Packed
 
+_LEAST_WIDTH = 8
+"""Channels of a group, below which cuDNN's fused convolutions are slower."""
+_HALF = (torch.float16, torch.bfloat16)
 _MOST_ELEMENTS = 2**31 - 1
 """PyTorch's own convolution splits what is larger; the fused ones do not."""
 
@@ -43,11 +48,12 @@ def convolution(
         epilogue: What it is to do to its result.
 
     Returns:
-        None where no kernel does all of it: for another epilogue, groups, a dtype whose kernels
-        compute something else here, sizes beyond 32 bits, or if cuDNN has no engine for it.
+        None where no kernel does all of it, or none as fast: for another epilogue, narrow groups,
+        a layout or a dtype that it is slow or wrong in, sizes beyond 32 bits, or if cuDNN has no
+        engine for it.
     """
     shape = output_shape(x.shape, packed.weight.shape, geometry)
-    if shape is None or not _is_offered(epilogue, geometry, x):
+    if shape is None or not _is_offered(epilogue, x) or not _is_faster(packed.weight, geometry, x):
         return None
     if max(x.numel(), shape.numel()) > _MOST_ELEMENTS:
         return None
@@ -61,11 +67,18 @@ def convolution(
     return run if _has_engine(run, x, bias, others) else None
 
 
-def _is_offered(epilogue: Epilogue, geometry: Geometry, x: Tensor) -> bool:
+def _is_offered(epilogue: Epilogue, x: Tensor) -> bool:
     """Whether cuDNN's fused convolutions end as asked."""
     is_relu = epilogue.activation is not None and epilogue.activation.name == "relu"
-    is_sum = epilogue.binary in ("", "add", "iadd")
-    return is_relu and is_sum and geometry.groups == 1 and x.ndim == 4
+    return is_relu and epilogue.binary in ("", "add", "iadd") and x.ndim == 4
+
+
+def _is_faster(weight: Tensor, geometry: Geometry, x: Tensor) -> bool:
+    """Whether they were faster than operators one by one, as far as that was measured."""
+    if x.dtype not in _HALF:
+        return geometry.groups == 1
+    is_wide = geometry.groups == 1 or weight.shape[1] >= _LEAST_WIDTH
+    return is_wide and not (x.is_contiguous() and weight.is_contiguous())
 
 
 def _alone(weight: Tensor, geometry: Geometry) -> Kernel:

@@ -50,7 +50,8 @@ class _Convolution(FusedLayer):
     def by_operators(self, packed: Packed, x: Tensor) -> Kernel:
         """Return what runs inputs of a shape by plain operators; single pixels are rows."""
         is_pixel = prod(x.shape[2:]) == prod(packed.weight.shape[2:]) == 1
-        if is_pixel and self.groups == 1 and not any(self._geometry().padding):
+        is_slow = x.is_cuda and x.dtype.itemsize > 2  # for convolutions alone TF32 is the default
+        if is_pixel and not is_slow and self.groups == 1 and not any(self._geometry().padding):
             return runners.plain_pointwise(packed, self.epilogue)
         return super().by_operators(packed, x)
 

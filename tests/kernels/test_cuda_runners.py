@@ -79,6 +79,20 @@ def test_other_convolutions_are_left(made: Any) -> None:
         assert chosen(made, drawn(1, 8, 3, 4, 5)) is None
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_layouts_and_groups_in_which_they_are_faster(dtype: torch.dtype) -> None:
+    is_half = dtype is not torch.float32
+    made, wide = fused(conv(), "", RELU).to(dtype), fused(conv(), "", RELU).to(dtype)
+    wide = wide.to(memory_format=torch.channels_last)
+    x, turned = X.to(dtype), X.to(dtype).contiguous(memory_format=torch.channels_last)
+    assert (chosen(made, x) is None) == is_half
+    assert None not in (chosen(made, turned), chosen(wide, x), chosen(wide, turned))
+    for channels, is_taken in ((16, is_half), (8, False)):
+        grouped = fused(layer(nn.Conv2d, channels, channels, 3, groups=2), "", RELU).to(dtype)
+        x = drawn(2, channels, 9, 9, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        assert (chosen(grouped, x) is not None) == is_taken
+
+
 def test_other_dtypes_are_left() -> None:
     made = fused(conv(), "", RELU).double()
     assert chosen(made, X.double()) is None
