@@ -85,9 +85,20 @@ def test_latencies() -> None:
         row("latency", "compiled", **head, mode="freezing", compile_s=31.4, candidates=found),
         row("latency", "compiled", **head, mode="freezing", failed="it"),
     )
-    assert lines[2:] == [
+    assert lines[2:6] == [
         "resnet50 float16 1 eager 1.500 1.400 to 1.600 0.750 1e-03",
         "resnet50 float16 1 compile freezing 1.500 1.400 to 1.600 0.750 1e-03 compiled in 31 s",
         "resnet50 float16 1 eager graph - - - no",
         "resnet50 float16 1 freezing - - - it",
     ]
+
+
+def test_summary() -> None:
+    head = {"model": "resnet50", "dtype": "float16", "batch": 1}
+    times = {"eager": 4.0, "eager channels_last": 3.0, "eager graph": 2.0, "bnfuse graph": 1.0}
+    again = {"eager": 9.0, "compile default graph": 0.8, "compile reduce-overhead": 0.5}
+    rows = []
+    for found in (times, again):
+        candidates = {name: {"ms": ms, "p10_ms": ms, "p90_ms": ms} for name, ms in found.items()}
+        rows.append(row("latency", "eager", **head, candidates=candidates))
+    assert printed(*rows)[-1] == "resnet50 float16 1 3.00 - - 2.00 1.00 0.50 0.50 2.00"
