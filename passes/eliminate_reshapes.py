@@ -33,6 +33,7 @@ from bnfuse.graph.readers import reads_metadata_only, value_readers
 from bnfuse.moves.strides import is_contiguous, is_viewed
 from bnfuse.ops import Call, Kind, read_call
 from bnfuse.ops.fresh import may_be_returned
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _MOST_RESHAPES = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(base.Match):
     """A row of reshapes.
 
     Attributes:
@@ -58,16 +59,6 @@ class Match:
     def name(self) -> str:
         """The layer that the last one is of."""
         return self.calls[0].name
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """That layer."""
-        return (self.name,)
-
-    @property
-    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
-        """None: what is not proven is no match."""
-        return ()
 
     @property
     def nodes(self) -> tuple[fx.Node, ...]:

@@ -46,6 +46,7 @@ from bnfuse.moves import Origin, Plan, find_plan, origin_of
 from bnfuse.moves.strides import is_laid_out_alike, is_viewed
 from bnfuse.ops import write_weights
 from bnfuse.ops.geometry import add_map
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import Decline, decline
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class Match(base.Match):
     """An affine of the graph and where it can go.
 
     Attributes:

@@ -39,6 +39,7 @@ from bnfuse.ops import Kind, write_weights
 from bnfuse.ops.arms import Arm, arms_over, clusters_of
 from bnfuse.ops.geometry import write_geometry
 from bnfuse.ops.sums import Sum, sum_at
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import decline
 
@@ -81,7 +82,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(base.Match):
     """A sum with branches that merge.
 
     Attributes:
