@@ -5,8 +5,9 @@ a transposed or sliced tensor; read in the norm's place it is laid out otherwise
 
     y = norm(x.transpose(1, 2)); y.view(n, -1)            fails on x.transpose(1, 2)
     y = norm(x.transpose(1, 2)); y.flatten(1).mul_(2)     writes to a copy of x.transpose(1, 2)
+    y = norm(x.transpose(1, 2)); z = y.flatten(1); y += 1 leaves a copy of x.transpose(1, 2) as z
 
-The first takes ``x.transpose(1, 2).contiguous()``; behind the second the norm stays.
+The first takes ``x.transpose(1, 2).contiguous()``; behind the others the norm stays.
 """
 
 from __future__ import annotations
@@ -54,33 +55,39 @@ def is_contiguous(program: Program, node: fx.Node) -> bool:
 
 
 def loses_a_write(program: Program, node: fx.Node) -> bool:
-    """Whether something writes into a value through what may be a view of it or a copy."""
-    return any(
-        is_behind_copy and may_write(program, reader)
-        for reader, is_behind_copy in _aliases(program, node)
-    )
+    """Whether something writes into a value after what may be a view of it or a copy was taken.
+
+    Written through that, or around it, the one and the other are the same for a view alone.
+    """
+    readers = _aliases(program, node)
+    copies = [reader for reader in readers if _may_copy(program, reader)]
+    writes = [reader for reader in readers if may_write(program, reader)]
+    return bool(copies and writes) and min(copies) < max(writes)
 
 
 def is_viewed(program: Program, node: fx.Node) -> bool:
     """Whether a view of a value is taken that depends on its layout."""
     return any(
         reader.target in _FUNCTIONS or (reader.op == "call_method" and reader.target in _VIEWS)
-        for reader, _ in _aliases(program, node)
+        for reader in _aliases(program, node)
     )
 
 
-def _aliases(program: Program, node: fx.Node) -> list[tuple[fx.Node, bool]]:
-    """Return all that reads a value or a view of it, and whether a copy may lie between."""
-    found: dict[tuple[fx.Node, bool], None] = {}
-    pending = [(node, False)]
+def _may_copy(program: Program, node: fx.Node) -> bool:
+    """Whether a node may return a view of what it reads, or a copy, as that is laid out."""
+    call = read_call(program, node)
+    return call is None or call.kind in _MAY_COPY
+
+
+def _aliases(program: Program, node: fx.Node) -> list[fx.Node]:
+    """Return all that reads a value, a view of it, or what may be one."""
+    found: dict[fx.Node, None] = {}
+    pending = [node]
     while pending:
-        current, is_behind_copy = pending.pop()
-        for reader in value_readers(current):
-            if (reader, is_behind_copy) in found:
+        for reader in value_readers(pending.pop()):
+            if reader in found:
                 continue
-            found[reader, is_behind_copy] = None
-            if makes_new(program, reader) and not writes_in_place(reader):
-                continue
-            call = read_call(program, reader)
-            pending.append((reader, is_behind_copy or call is None or call.kind in _MAY_COPY))
+            found[reader] = None
+            if not makes_new(program, reader) or writes_in_place(reader):
+                pending.append(reader)
     return list(found)

@@ -32,6 +32,18 @@ def flattened_and_written(y: Tensor) -> Tensor:
     return y
 
 
+def written_after_it_was_flattened(y: Tensor) -> Tensor:
+    flat = y.flatten(1)
+    y += 1.0
+    return flat
+
+
+def written_in_part_after_it_was_reshaped(y: Tensor) -> Tensor:
+    flat = y.reshape(-1)
+    y[:, :1].mul_(2.0)
+    return flat
+
+
 def made_contiguous_and_written(y: Tensor) -> Tensor:
     y.contiguous().relu_()
     return y
@@ -52,7 +64,15 @@ def test_a_view_reads_a_dense_value(name: str) -> None:
     assert relative_error(fused(x), model(x)) < 1e-12
 
 
-@pytest.mark.parametrize("read", [flattened_and_written, made_contiguous_and_written])
+@pytest.mark.parametrize(
+    "read",
+    [
+        flattened_and_written,
+        made_contiguous_and_written,
+        written_after_it_was_flattened,
+        written_in_part_after_it_was_reshaped,
+    ],
+)
 def test_a_write_that_would_be_lost_keeps_the_norm(read: Callable[[Tensor], Tensor]) -> None:
     model, x = ready(Behind(read)), noise(2, 6, 5)
     fused = bnfuse.optimize(model, (x,))
