@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnfuse.graph.readers import value_readers, writes_in_place
+from bnfuse.kernels import FusedLayer
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.fresh import makes_new, may_write
 from bnfuse.ops.table import Kind
@@ -73,6 +74,12 @@ def is_viewed(program: Program, node: fx.Node) -> bool:
     )
 
 
+def returns_own(program: Program, node: fx.Node) -> bool:
+    """Whether a node's value shares memory with nothing before it, as that of a fused layer."""
+    module = program.module(str(node.target)) if node.op == "call_module" else None
+    return isinstance(module, FusedLayer) or makes_new(program, node)
+
+
 def _may_copy(program: Program, node: fx.Node) -> bool:
     """Whether a node may return a view of what it reads, or a copy, as that is laid out."""
     call = read_call(program, node)
@@ -88,6 +95,6 @@ def _aliases(program: Program, node: fx.Node) -> list[fx.Node]:
             if reader in found:
                 continue
             found[reader] = None
-            if not makes_new(program, reader) or writes_in_place(reader):
+            if not returns_own(program, reader) or writes_in_place(reader):
                 pending.append(reader)
     return list(found)
