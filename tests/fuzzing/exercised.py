@@ -56,10 +56,9 @@ def _of_call(node: ast.Call, layers: dict[str, str]) -> Iterator[str]:
     if name := _layer(node):
         yield from _of_layer(layers[name])
     elif isinstance(node.func, ast.Attribute):
-        owner = node.func.value
-        is_home = isinstance(owner, ast.Name) and owner.id in ("F", "torch")
-        known = suffix if is_home and owner.id == "F" and "relu" in node.func.attr else ""
-        yield f"{owner.id if is_home else ''}.{node.func.attr}{known}"
+        owner = ast.unparse(node.func.value)
+        known = suffix if owner == "F" and "relu" in node.func.attr else ""
+        yield f"{owner if owner in ('F', 'torch') else ''}.{node.func.attr}{known}"
 
 
 def _of_layer(expression: str) -> Iterator[str]:
@@ -74,15 +73,17 @@ def _of_index(node: ast.Subscript) -> Iterator[str]:
     """Give how a value is indexed; parts of tuples and of shapes are counted by who makes them."""
     if not isinstance(node.value, ast.Name):
         return
-    index = ast.unparse(node.slice)
-    if re.fullmatch(r"\d+", index):
+    if isinstance(node.slice, ast.Constant):
         yield "piece"
-    elif "None" in index:
+        return
+    parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    values = [part.value for part in parts if isinstance(part, ast.Constant)]
+    if None in values:
         yield "v[None]"
-    elif "[" in index:
+    elif any(isinstance(part, ast.List) for part in parts):
         yield "v[list]"
     else:
-        yield "v[slice]" if ":" in index else "v[index]"
+        yield "v[index]" if any(isinstance(value, int) for value in values) else "v[slice]"
 
 
 def _layer(node: ast.AST) -> str:

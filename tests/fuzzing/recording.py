@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from bnfuse import attempts, rewriting
-from bnfuse.passes import PIPELINE
+from bnfuse.passes import PIPELINE, run_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ def recorded_rewrites() -> Iterator[Counter[str]]:
     That attempt is the one that is returned: what was wrong in earlier ones is not in it.
     """
     made: Counter[str] = Counter()
-    attempt, run_pass = attempts._attempt, rewriting.run_pass
+    attempt = attempts._attempt
 
     def attempt_anew(*given: Any) -> Any:
         made.clear()
