@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bnfuse.affine import round_once, round_weight
-from bnfuse.graph import add_guard, assume_rank
+from bnfuse.graph import guard_rank
 from bnfuse.moves import Origin, Plan, find_plan, origin_of
 from bnfuse.moves.strides import is_laid_out_alike, is_viewed
 from bnfuse.ops import write_weights
@@ -129,8 +129,7 @@ class FoldAffine:
                 reason = decline("overflow", match.name, edit.call.name)
                 return Declined(match.name, node.name, reason)
         for value, rank in match.plan.ranks:
-            with program.graph.inserting_after(value):
-                add_guard(program.graph, assume_rank, value, rank, match.name)
+            guard_rank(program, value, rank, match.name)
         for edit, tensors in rounded:
             weight, bias = tensors or (edit.weight, edit.bias)
             into.append(write_weights(program, edit.call, weight, bias))
