@@ -12,15 +12,14 @@ for contiguous inputs. From there on all is laid out as in the unfused model.
 
 from __future__ import annotations
 
-import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from bnfuse.graph.hooks import is_hooked
-from bnfuse.graph.readers import METADATA_METHODS
 from bnfuse.kernels import FusedLayer
+from bnfuse.moves.anew import is_laid_out_anew
 from bnfuse.moves.strides import loses_a_write, returns_own
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.fresh import may_write
@@ -42,11 +41,6 @@ _FUNCTIONS = frozenset(
      _ATEN.view.dtype, _ATEN.unflatten.int, _ATEN.as_strided.default, _ATEN._unsafe_view.default}
 )  # fmt: skip
 _ACTIVATIONS = (Kind.RECTIFIER, Kind.CLAMP, Kind.ACTIVATION)
-_IMAGE_AXES = ((2, 3), (3, 2), (-2, -1), (-1, -2))
-_MATRIX_PRODUCTS = frozenset(
-    {torch.matmul, torch.bmm, torch.mm, torch.addmm, torch.baddbmm, operator.matmul, "matmul",
-     "bmm", "mm", "__matmul__", _ATEN.matmul.default, _ATEN.bmm.default, _ATEN.mm.default}
-)  # fmt: skip
 
 
 def settle_formats(program: Program) -> None:
@@ -64,7 +58,7 @@ def settle_formats(program: Program) -> None:
         module = program.module(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, FusedLayer):
             module.returns_contiguous = not isinstance(module, nn.Linear)  # which always does
-        elif not _is_laid_out_anew(program, node):
+        elif not is_laid_out_anew(program, node):
             fresh = [source for source in node.all_input_nodes if source not in seen]
             seen.update(fresh)
             pending += fresh
@@ -125,27 +119,3 @@ def _fused_behind(program: Program, node: fx.Node) -> FusedLayer | None:
         call = read_call(program, node)
     module = program.module(str(node.target)) if node.op == "call_module" else None
     return module if isinstance(module, FusedLayer) else None
-
-
-def _is_laid_out_anew(program: Program, node: fx.Node) -> bool:
-    """Whether the layout of a result does not depend on that of any input."""
-    if node.op in ("placeholder", "get_attr"):
-        return True
-    if node.target in _MATRIX_PRODUCTS or node.target == "contiguous":
-        return (not node.args[1:] and not node.kwargs) or node.target != "contiguous"
-    if node.op == "call_method" and node.target in METADATA_METHODS:
-        return True
-    call = read_call(program, node)
-    if call is None or call.hooked:
-        return False
-    if call.kind in (Kind.LINEAR, Kind.LAYER_NORM):
-        return True
-    if call.kind is Kind.ADAPTIVE_AVERAGE:
-        return call.options["output_size"] in (1, (1, 1), [1, 1], (1, 1, 1), [1, 1, 1])
-    return call.kind is Kind.MEAN and _averages_images(program, call.options["dim"])
-
-
-def _averages_images(program: Program, axes: Any) -> bool:
-    """Whether a mean over some axes leaves one number of each image, and there are only images."""
-    is_spatial = isinstance(axes, list | tuple) and tuple(axes) in _IMAGE_AXES
-    return is_spatial and not any(isinstance(m, nn.Conv3d) for m in program.root.modules())
