@@ -30,7 +30,7 @@ from torch import fx
 
 from bnfuse.graph import assume_rank
 from bnfuse.graph.readers import reads_metadata_only, value_readers
-from bnfuse.moves.strides import is_contiguous, is_viewed
+from bnfuse.moves.strides import is_contiguous, layout_matters
 from bnfuse.ops import Call, Kind, read_call
 from bnfuse.ops.fresh import may_be_returned
 from bnfuse.passes import base
@@ -136,7 +136,7 @@ def _may_share_memory(program: Program, match: Match) -> bool:
         return False
     if is_contiguous(program, match.value):
         return True  # each of the reshapes is a view
-    return not is_viewed(program, last) and not may_be_returned(program, last)
+    return not layout_matters(program, last) and not may_be_returned(program, last)
 
 
 def _move_guards(program: Program, node: fx.Node, value: fx.Node) -> None:

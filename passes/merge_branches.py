@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bnfuse.affine import as_float64, round_once, round_weight
 from bnfuse.affine.branch import Branch
 from bnfuse.affine.merge import merged_branches
-from bnfuse.graph import add_guard, assume_rank
+from bnfuse.graph import guard_rank
 from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops import Kind, write_weights
 from bnfuse.ops.arms import Arm, arms_over, clusters_of
@@ -175,8 +175,7 @@ def _write(program: Program, cluster: Cluster, weight: Tensor, bias: Tensor | No
     main = cluster.main
     for arm in cluster.arms:
         if arm.guard is not None:
-            with program.graph.inserting_after(arm.source):
-                add_guard(program.graph, assume_rank, arm.source, *arm.guard)
+            guard_rank(program, arm.source, *arm.guard)
     if main.kind is Kind.CONVOLUTION:
         write_geometry(program, main, cluster.merged)
     into = write_weights(program, main, weight, bias)
