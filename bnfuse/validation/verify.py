@@ -127,9 +127,14 @@ def _watchable(candidate: Candidate) -> ModuleRun:
 
 
 def _narrower(model: nn.Module, fused: nn.Module | str | Path) -> torch.dtype | None:
-    """Return the dtype of a candidate that was made for a narrower one than the model's."""
+    """Return the dtype of a candidate that was made for a narrower one than the model's.
+
+    Such a candidate has no other; which tensor of a model with several comes first tells nothing.
+    """
     if not isinstance(fused, nn.Module):
         return None
+    tensors = [*fused.parameters(), *fused.buffers()]
+    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
     nothing: Arguments = ((), {})
-    mine, theirs = floating_dtype(fused, nothing), floating_dtype(model, nothing)
-    return mine if mine is not theirs else None
+    narrow = dtypes - {floating_dtype(model, nothing)}
+    return narrow.pop() if len(dtypes) == len(narrow) == 1 else None
