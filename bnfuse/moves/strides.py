@@ -10,12 +10,11 @@ a transposed or sliced tensor; read in the norm's place it is laid out otherwise
     y = norm(x.transpose(1, 2)).relu(); y.view(n, -1)     fails likewise
 
 Where only a view, or what is computed from it, would show that, the value is copied into the layout
-that the norm gives it: ``torch.cat`` lays out its result as a norm does. Where a write into the
-result itself would be lost, the norm stays.
+that the norm gives it (``bnfuse.graph.layouts``). Where a write into the result itself would be
+lost, the norm stays.
 
-Source: ``suggest_memory_format`` in ``c10/core/TensorImpl.h``, by which norms and concatenations
-choose between contiguous and channels last; all that goes element by element keeps the order of the
-axes.
+Source: ``reorder_dimensions`` in ``aten/src/ATen/TensorIterator.cpp``: all that goes element by
+element keeps the order of the axes, that of the first operand which has one.
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
+from bnfuse.graph.guards import add_guard
+from bnfuse.graph.layouts import laid_out_by_norm
 from bnfuse.graph.readers import value_readers, writes_in_place
 from bnfuse.kernels import FusedLayer
 from bnfuse.moves.anew import is_laid_out_anew
@@ -53,8 +54,8 @@ def is_laid_out_alike(program: Program, call: Call, value: fx.Node) -> bool:
     """Whether a value is a dense tensor of its own, laid out as an affine of it is."""
     if writes_in_place(call.node) or is_contiguous(program, value):
         return True
-    if call.kind is not Kind.BATCH_NORM:
-        return makes_new(program, value)  # dense, and arithmetic keeps the order of its axes
+    if call.kind is not Kind.BATCH_NORM:  # arithmetic keeps the order of the axes
+        return makes_new(program, value) and not constant_leads(program, call)
     return not _is_of_instances(call) and _has_memory_format(program, value)
 
 
@@ -92,13 +93,22 @@ def is_contiguous(program: Program, node: fx.Node) -> bool:
     return call is not None and call.kind is Kind.LINEAR and not call.hooked
 
 
+def constant_leads(program: Program, call: Call) -> bool:
+    """Whether the result of arithmetic is laid out as its first operand, a constant, is."""
+    first = call.operands[0]
+    tensor = None
+    if isinstance(first, fx.Node) and first.op == "get_attr":
+        tensor = program.tensor(str(first.target))
+    return tensor is not None and sum(size > 1 for size in tensor.shape) > 1
+
+
 def copied(program: Program, call: Call, value: fx.Node) -> fx.Node:
     """Put a copy of a value into the graph, laid out as an affine of it is, and return it."""
     if call.kind is not Kind.BATCH_NORM:
         return program.graph.call_method("clone", (value,))
     if _is_of_instances(call):
         return program.graph.call_method("contiguous", (value,))
-    return program.graph.call_function(torch.cat, ((value,), 1))
+    return add_guard(program.graph, laid_out_by_norm, value)
 
 
 def loses_a_write(program: Program, node: fx.Node) -> bool:
@@ -114,6 +124,14 @@ def loses_a_write(program: Program, node: fx.Node) -> bool:
         for write, source in writes
         for reader, other in readers
     )
+
+
+def is_told_apart(program: Program, call: Call) -> bool:
+    """Whether no copy can take the place of an affine that is laid out otherwise than its input."""
+    if loses_a_write(program, call.node):
+        return True
+    is_norm = call.kind is Kind.BATCH_NORM
+    return not is_norm and constant_leads(program, call) and layout_matters(program, call.node)
 
 
 def layout_matters(program: Program, node: fx.Node) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import bnfuse
+from bnfuse.graph.layouts import laid_out_by_norm
 from tests.support import noise, ready, relative_error
 
 if TYPE_CHECKING:
@@ -149,9 +150,37 @@ class Scaled(Behind):
         return self.read(self.linear(x).transpose(1, 2) * 2.0 - 1.0)
 
 
+class Tokens(Behind):
+    """A norm of images that are a point wide, which is channels last as much as contiguous."""
+
+    def __init__(self, read: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(read)
+        self.norm = nn.BatchNorm2d(4)  # type: ignore[assignment]  # of more axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.linear(x).transpose(1, 2).unsqueeze(-1))
+        return self.read(y.squeeze(-1))
+
+
+class TakenFromConstant(Behind):
+    """A difference that is laid out as the constant is, its first operand."""
+
+    def __init__(self, read: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(read)
+        self.constant = nn.Parameter(torch.ones(4, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self.constant - self.linear(x).transpose(1, 2))
+
+
 @pytest.mark.parametrize(
     ("kind", "read", "shape"),
     [
+        (Tokens, lambda y: y.transpose(1, 2).view(-1, 4), (2, 6, 5)),
+        (Tokens, activated_flattened_and_written, (2, 6, 5)),
+        (TakenFromConstant, lambda y: y.relu().view(y.shape[0], -1), (2, 6, 5)),
+        (TakenFromConstant, activated_flattened_and_written, (2, 6, 5)),
+        (TakenFromConstant, flattened_and_written, (2, 6, 5)),
         (Images, lambda y: y.permute(0, 2, 3, 1).view(-1, 4), (2, 3, 6, 5)),
         (Images, activated_flattened_and_written, (2, 3, 6, 5)),
         (SumBehind, lambda y: y.view(y.shape[0], -1), (2, 6, 5)),
@@ -191,4 +220,4 @@ def test_a_convolution_and_its_norm_are_laid_out_alike() -> None:
     model = nn.Sequential(layers, nn.Flatten(), nn.Unflatten(1, (4, -1)))
     fused = bnfuse.optimize(ready(model))
     assert isinstance(fused, torch.fx.GraphModule)
-    assert torch.cat not in [node.target for node in fused.graph.nodes]
+    assert laid_out_by_norm not in [node.target for node in fused.graph.nodes]
