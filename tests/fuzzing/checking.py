@@ -232,6 +232,10 @@ def check_again(program: Program, fused: nn.Module, first: Report, outcome: Outc
     inputs = program.example_inputs()
     if not outcome.calls["same shapes"]:
         return  # refused, or the dtype does not run
-    found = differences(call(fused, inputs), call(twice, inputs), BOUND)
+    try:
+        found = differences(call(fused, inputs), call(twice, inputs), BOUND)
+    except Exception as error:
+        outcome.wrong.append(f"again, call: raised {type(error).__name__}: {error}")
+        return
     if found and program.dtype == "float64":
         outcome.wrong.append(f"again, output: {found[0]}")
