@@ -6,6 +6,8 @@ end in time is dropped. Results go to ``benchmarks/results/gpu.json`` after each
 the same kind of GPU goes on where the first stopped, and ``--again`` measures anew. ``--only
 verify``, ``probes`` or ``latency`` takes a part.
 
+``--show`` prints what is known, on any machine.
+
 ``verify`` compares eight models, optimized in three dtypes, with themselves in float64. ``probes``
 asks whether cuDNN's fused convolutions can be built upon. ``latency`` times eager, channels_last,
 bnfuse and ``torch.compile`` in alternating blocks, each with and without a CUDA graph.
@@ -124,10 +126,15 @@ def main(
         bool,
         typer.Option("--cudnn-benchmark", help="Let cuDNN try its engines; rows of their own."),
     ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Only print what is known.")] = False,
 ) -> None:
     """Measure what is missing, save after each measurement, print the tables."""
     end = time.monotonic() + seconds - CLOSING_S
     tasks = chosen(only)
+    if show:
+        rows = [row for row in load(RESULTS) if only in (None, row["kind"])]
+        _print(rows)
+        return
     if not torch.cuda.is_available():
         raise typer.BadParameter(
             "there is no CUDA device here: run it where there is an NVIDIA GPU."
@@ -144,15 +151,19 @@ def main(
         if not (again and row["machine"] == machine and row["task"] in names)
     ]
     left = all_measured(missing(tasks, rows, machine), rows, machine, end)
-    console = Console(width=180)
-    for table in tables([row for row in rows if row["machine"] == machine]):
-        console.print(table)
+    _print([row for row in rows if row["machine"] == machine])
     if left:
         expected = sum(task.expected_s for task in left)
         print(
             f"{len(left)} of {len(tasks)} measurements are left, about {expected / 60:.0f} minutes"
         )
         print(f"next is {left[0].name}: run the same command again to go on")
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    console = Console(width=200)
+    for table in tables(rows):
+        console.print(table)
 
 
 if __name__ == "__main__":

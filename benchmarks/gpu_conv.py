@@ -30,6 +30,7 @@ class Operands:
         z: What is added before the relu, ``(n, o, h', w')``, or None.
         stride: The stride.
         padding: The padding.
+        groups: Into how many parts the channels fall.
     """
 
     x: Tensor
@@ -38,11 +39,12 @@ class Operands:
     z: Tensor | None
     stride: int
     padding: int
+    groups: int = 1
 
     @property
     def window(self) -> tuple[list[int], list[int], list[int], int]:
         """Stride, padding, dilation, groups, in the order of cuDNN's fused operations."""
-        return [self.stride] * 2, [self.padding] * 2, [1, 1], 1
+        return [self.stride] * 2, [self.padding] * 2, [1, 1], self.groups
 
 
 def operands(
@@ -57,22 +59,23 @@ def operands(
 
     end = (shape.size + 2 * shape.padding - shape.kernel) // shape.stride + 1
     x = drawn(batch, shape.channels, shape.size, shape.size)
-    weight = drawn(shape.out, shape.channels, shape.kernel, shape.kernel)
-    weight /= (shape.channels * shape.kernel**2) ** 0.5
+    each = shape.channels // shape.groups
+    weight = drawn(shape.out, each, shape.kernel, shape.kernel)
+    weight /= (each * shape.kernel**2) ** 0.5
     z = drawn(batch, shape.out, end, end) if shape.residual else None
-    return Operands(x, weight, drawn(shape.out), z, shape.stride, shape.padding)
+    return Operands(x, weight, drawn(shape.out), z, shape.stride, shape.padding, shape.groups)
 
 
 def exact(o: Operands, images: int) -> Tensor:
     """Return the first images of the result in float64."""
     x, weight, bias = (t.double() for t in (o.x[:images], o.weight, o.bias))
-    y = F.conv2d(x, weight, bias, o.stride, o.padding)
+    y = F.conv2d(x, weight, bias, o.stride, o.padding, 1, o.groups)
     return F.relu(y if o.z is None else y + o.z[:images].double())
 
 
 def separate(o: Operands) -> Tensor:
     """Convolution with bias, sum and relu in place, as eager PyTorch runs a folded model."""
-    y = F.conv2d(o.x, o.weight, o.bias, o.stride, o.padding)
+    y = F.conv2d(o.x, o.weight, o.bias, o.stride, o.padding, 1, o.groups)
     return (y if o.z is None else y.add_(o.z)).relu_()
 
 
@@ -81,6 +84,13 @@ def fused(o: Operands) -> Tensor:
     if o.z is None:
         return torch.cudnn_convolution_relu(o.x, o.weight, o.bias, *o.window)
     return torch.cudnn_convolution_add_relu(o.x, o.weight, o.z, 1.0, o.bias, *o.window)
+
+
+def as_matrix(o: Operands) -> Tensor:
+    """Pointwise convolution with bias by a matrix product, which adds the bias itself."""
+    y = torch.addmm(o.bias, _matrix(o.x), o.weight.flatten(1).t())
+    y = y if o.z is None else y.add_(_matrix(o.z))
+    return _image(y.relu_(), o.x)
 
 
 def epilogue(y: Tensor, bias: Tensor, z: Tensor | None) -> Tensor:
@@ -100,7 +110,7 @@ def pointwise(o: Operands, after: Epilogue) -> Tensor:
     The result is handed over as the matrix that it is in channels_last, so that one compiled
     kernel serves all shapes of a dtype.
     """
-    y = F.conv2d(o.x, o.weight, None, o.stride, o.padding)
+    y = F.conv2d(o.x, o.weight, None, o.stride, o.padding, 1, o.groups)
     return _image(after(_matrix(y), o.bias, None if o.z is None else _matrix(o.z)), y)
 
 
@@ -109,5 +119,5 @@ def _matrix(y: Tensor) -> Tensor:
 
 
 def _image(matrix: Tensor, like: Tensor) -> Tensor:
-    n, channels, height, width = like.shape
-    return matrix.view(n, height, width, channels).permute(0, 3, 1, 2)
+    n, _, height, width = like.shape
+    return matrix.view(n, height, width, -1).permute(0, 3, 1, 2)

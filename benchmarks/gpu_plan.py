@@ -35,6 +35,7 @@ class ConvShape:
         stride: The stride.
         size: The length of an edge of the input.
         residual: Whether a second value is added before the relu.
+        groups: Into how many parts the channels fall.
     """
 
     channels: int
@@ -43,6 +44,7 @@ class ConvShape:
     stride: int
     size: int
     residual: bool = False
+    groups: int = 1
 
     @property
     def padding(self) -> int:
@@ -73,6 +75,14 @@ SHAPES = {
     "layer4.1.conv2": ConvShape(512, 512, 3, 1, 7),
 }
 """Those that a relu follows, each once, under the name of the first layer that has the shape."""
+GROUPED = {
+    "depthwise 3": ConvShape(96, 96, 3, 1, 56, groups=96),
+    "depthwise 3 stride 2": ConvShape(96, 96, 3, 2, 112, groups=96),
+    "depthwise 5": ConvShape(240, 240, 5, 1, 28, groups=240),
+    "depthwise 7": ConvShape(192, 192, 7, 1, 28, groups=192),
+    "32 groups": ConvShape(256, 256, 3, 1, 28, groups=32),
+}
+"""Of MobileNet, EfficientNet, ConvNeXt and ResNeXt, with a relu behind."""
 TELLING = ("conv1", "layer1.0.conv2", "layer1.0.conv3", "layer3.1.conv2", "layer4.0.conv3")
 
 
@@ -112,16 +122,17 @@ def plan() -> list[Task]:
     tasks += [_latency(first, *setting) for setting in SETTINGS]
     tasks += [_compiled(first, *setting, mode) for setting in SETTINGS[:2] for mode in MODES]
     tasks.append(_probe("clocks", 20.0, model=first, dtype="float16"))
-    tasks += [_latency(model, *setting) for model in others for setting in SETTINGS]
+    tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[:2]]
+    tasks += [_compiled(model, *SETTINGS[1], MODES[0]) for model in others]
+    tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[2:]]
     tasks += [_compiled(first, *setting, mode) for setting in SETTINGS[2:] for mode in MODES]
-    tasks += [
+    rest = [
         _compiled(model, *setting, mode)
         for setting in SETTINGS
         for model in others
         for mode in MODES
     ]
-    probes = _all_probes()
-    tasks += [probe for probe in probes if probe not in tasks]
+    tasks += [task for task in [*rest, *_all_probes()] if task not in tasks]
     tasks += [_compiled(first, *setting, "max-autotune") for setting in SETTINGS]
     return tasks
 
@@ -133,6 +144,9 @@ def _telling_probes() -> list[Task]:
     tasks += [_probe("stem", dtype="float16", batch=batch) for batch in (1, 128)]
     tasks += [_probe("aliased", dtype="float16", kernel=kernel) for kernel in (1, 3)]
     tasks += [_probe("poison", dtype="float16", shape=shape) for shape in TELLING]
+    tasks += [_probe("nan", dtype=dtype) for dtype in DTYPES]
+    tasks += [_conv(shape, "float16", True, batch) for shape in GROUPED for batch in (1, 32)]
+    tasks += [_conv(shape, "float32", True, batch) for shape in TELLING for batch in (1, 32)]
     return tasks
 
 

@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.gpu_conv import (
     Operands,
+    as_matrix,
     exact,
     fused,
     one_kernel,
@@ -25,7 +26,7 @@ from benchmarks.gpu_conv import (
     separate,
 )
 from benchmarks.gpu_guard import cudnn_tf32, deviation, guarded
-from benchmarks.gpu_plan import SHAPES, ConvShape
+from benchmarks.gpu_plan import GROUPED, SHAPES, ConvShape
 from benchmarks.gpu_timing import kernel_us
 
 if TYPE_CHECKING:
@@ -62,13 +63,16 @@ def conv(
     device: str = "cuda",
     timer: Timer = kernel_us,
 ) -> dict[str, Any]:
-    """Compute one convolution of ResNet-50 in three ways, in channels_last."""
-    o = operands(SHAPES[shape], dtype, batch, device)
+    """Compute one convolution in three ways, in channels_last; pointwise ones in a fourth."""
+    chosen = {**SHAPES, **GROUPED}[shape]
+    o = operands(chosen, dtype, batch, device)
     calls = {
         "separate": partial(separate, o),
         "one kernel": partial(_with_one_kernel, o),
         "cudnn": partial(fused, o),
     }
+    if (chosen.kernel, chosen.stride) == (1, 1):
+        calls["matrix"] = partial(as_matrix, o)
     with cudnn_tf32(tf32):
         return {"candidates": _compared(calls, exact(o, COMPARED), timer)}
 
@@ -107,6 +111,20 @@ def aliased(dtype: str, kernel: int, device: str = "cuda") -> dict[str, Any]:
 
 def _error(o: Operands) -> dict[str, Any]:
     return {"error": deviation(fused(o), exact(o, len(o.x)))}
+
+
+def nan(dtype: str, device: str = "cuda") -> dict[str, Any]:
+    """Return how many elements are NaN behind one that is, of the input and of the summand."""
+    o = operands(ConvShape(64, 64, 3, 1, 14), dtype, 1, device)
+    o.x[0, 0, 4, 4] = torch.nan
+    summed = replace(o, z=torch.full_like(separate(o), torch.nan))
+    ways = {"separate": separate, "cudnn": fused}
+    found = {name: guarded(_count_nan, way, o, summed) for name, way in ways.items()}
+    return {"candidates": found}
+
+
+def _count_nan(way: Callable[[Operands], Tensor], *cases: Operands) -> dict[str, Any]:
+    return {"nan": [int(way(o).isnan().sum()) for o in cases]}
 
 
 def poison(shape: str, dtype: str, device: str = "cuda") -> dict[str, Any]:

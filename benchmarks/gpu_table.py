@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Row = dict[str, Any]
+_KINDS = ("eager", "bnfuse", "compile")
+_OWN_GRAPHS = ("reduce-overhead", "max-autotune")
+"""Modes of ``torch.compile`` that replay CUDA graphs of their own."""
 
 
 def tables(rows: list[Row]) -> list[Table]:
@@ -21,6 +24,7 @@ def tables(rows: list[Row]) -> list[Table]:
         (as_convolutions, [row for row in probes if row["measured"] == "conv"]),
         (as_probes, [row for row in probes if row["measured"] != "conv"]),
         (as_latencies, of_kind(rows, "latency")),
+        (as_summary, of_kind(rows, "latency")),
     ]
     return [table(chosen) for table, chosen in made if chosen]
 
@@ -46,7 +50,7 @@ def as_checks(rows: list[Row]) -> Table:
 
 def as_convolutions(rows: list[Row]) -> Table:
     """Return a row for each convolution, with microseconds of GPU time and errors."""
-    ways = ("separate", "one kernel", "cudnn")
+    ways = ("separate", "one kernel", "cudnn", "matrix")
     columns = [f"{way} µs" for way in ways] + [f"{way} error" for way in ways]
     table = _table("Convolution, bias, sum, relu", "shape", "dtype", "batch", *columns, "")
     for row in rows:
@@ -81,6 +85,46 @@ def as_latencies(rows: list[Row]) -> Table:
             difference = _figure(found, "difference", ".0e")
             table.add_row(*start, name, median, spread, ratio, difference, Text(note))
     return table
+
+
+def as_summary(rows: list[Row]) -> Table:
+    """Return the fastest layout of each kind for each model, in milliseconds.
+
+    Where a model was timed more than once the first time counts, that in both layouts; a compiled
+    one is set beside the others although it ran in another round.
+    """
+    columns = (
+        "model",
+        "dtype",
+        "batch",
+        *_KINDS,
+        *(f"{kind} graph" for kind in _KINDS),
+        "to eager",
+    )
+    table = _table("The fastest of each kind, ms", *columns, "to compile")
+    found: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in rows:
+        if "candidates" in row:
+            times = found.setdefault((row["model"], row["dtype"], str(row["batch"])), {})
+            for kind, ms in _fastest(row).items():
+                times.setdefault(kind, ms)
+    for head, times in found.items():
+        kinds = [*_KINDS, *(f"{kind} graph" for kind in _KINDS)]
+        figures = [f"{times[kind]:.2f}" if kind in times else "-" for kind in kinds]
+        own = times.get("bnfuse graph", float("nan"))
+        ratios = [own / times.get(f"{kind} graph", float("nan")) for kind in ("eager", "compile")]
+        table.add_row(*head, *figures, *(f"{r:.2f}" if r == r else "-" for r in ratios))
+    return table
+
+
+def _fastest(row: Row) -> dict[str, float]:
+    """Return the least time of each kind in a row, with and without a CUDA graph."""
+    least: dict[str, float] = {}
+    for name, found in _candidates(row):
+        if "ms" in found:
+            kind = name.split()[0] + (" graph" if name.endswith(("graph", *_OWN_GRAPHS)) else "")
+            least[kind] = min(found["ms"], least.get(kind, float("inf")))
+    return least
 
 
 def _table(title: str, *columns: str) -> Table:

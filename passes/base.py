@@ -68,11 +68,13 @@ class Match(Protocol):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of all layers that the rewrite would change."""
+        """The names of all layers that the rewrite would change: that one, unless told otherwise."""
+        return (self.name,)
 
     @property
     def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
-        """Values with the ranks that a guard makes sure of."""
+        """Values with the ranks that a guard makes sure of: none, unless told otherwise."""
+        return ()
 
     @property
     def nodes(self) -> tuple[fx.Node, ...]:

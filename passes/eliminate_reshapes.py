@@ -30,9 +30,10 @@ from torch import fx
 
 from bnfuse.graph import assume_rank
 from bnfuse.graph.readers import reads_metadata_only, value_readers
-from bnfuse.moves.strides import is_contiguous, is_viewed
+from bnfuse.moves.strides import is_contiguous, layout_matters
 from bnfuse.ops import Call, Kind, read_call
 from bnfuse.ops.fresh import may_be_returned
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _MOST_RESHAPES = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(base.Match):
     """A row of reshapes.
 
     Attributes:
@@ -58,16 +59,6 @@ class Match:
     def name(self) -> str:
         """The layer that the last one is of."""
         return self.calls[0].name
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """That layer."""
-        return (self.name,)
-
-    @property
-    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
-        """None: what is not proven is no match."""
-        return ()
 
     @property
     def nodes(self) -> tuple[fx.Node, ...]:
@@ -145,7 +136,7 @@ def _may_share_memory(program: Program, match: Match) -> bool:
         return False
     if is_contiguous(program, match.value):
         return True  # each of the reshapes is a view
-    return not is_viewed(program, last) and not may_be_returned(program, last)
+    return not layout_matters(program, last) and not may_be_returned(program, last)
 
 
 def _move_guards(program: Program, node: fx.Node, value: fx.Node) -> None:

@@ -41,11 +41,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bnfuse.affine import round_once, round_weight
-from bnfuse.graph import add_guard, assume_rank
+from bnfuse.graph import guard_rank
 from bnfuse.moves import Origin, Plan, find_plan, origin_of
-from bnfuse.moves.strides import is_laid_out_alike, is_viewed
+from bnfuse.moves.strides import copied, is_laid_out_alike, layout_matters
 from bnfuse.ops import write_weights
 from bnfuse.ops.geometry import add_map
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import Decline, decline
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class Match(base.Match):
     """An affine of the graph and where it can go.
 
     Attributes:
@@ -129,8 +130,7 @@ class FoldAffine:
                 reason = decline("overflow", match.name, edit.call.name)
                 return Declined(match.name, node.name, reason)
         for value, rank in match.plan.ranks:
-            with program.graph.inserting_after(value):
-                add_guard(program.graph, assume_rank, value, rank, match.name)
+            guard_rank(program, value, rank, match.name)
         for edit, tensors in rounded:
             weight, bias = tensors or (edit.weight, edit.bias)
             into.append(write_weights(program, edit.call, weight, bias))
@@ -147,10 +147,10 @@ class FoldAffine:
 def _laid_out(program: Program, origin: Origin) -> fx.Node:
     """Return what is read in the place of an affine: its input, dense where a view needs it."""
     node, value = origin.call.node, origin.value
-    if is_laid_out_alike(program, origin.call, value) or not is_viewed(program, node):
+    if is_laid_out_alike(program, origin.call, value) or not layout_matters(program, node):
         return value
     with program.graph.inserting_before(node):
-        dense = program.graph.call_method("contiguous", (value,))
+        dense = copied(program, origin.call, value)
     program.written_values.join(value, dense)
     return dense
 

@@ -33,6 +33,7 @@ from torch import fx
 from bnfuse.graph.readers import writes_in_place
 from bnfuse.ops import layer_name
 from bnfuse.ops.fresh import may_be_returned
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _CONVERSIONS = frozenset({"to", "type", "type_as", "float", "double", "half", "b
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(base.Match):
     """A value made of constants that something else reads.
 
     Attributes:
@@ -62,16 +63,6 @@ class Match:
     def name(self) -> str:
         """The qualified name of the layer that computes it."""
         return _layer(self.node)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """That layer."""
-        return (self.name,)
-
-    @property
-    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
-        """None: nothing depends on an input."""
-        return ()
 
     @property
     def nodes(self) -> tuple[fx.Node, ...]:

@@ -36,6 +36,7 @@ from bnfuse.ops import Call, Kind, read_call
 from bnfuse.ops.activations import activation_at
 from bnfuse.ops.fresh import may_write
 from bnfuse.ops.odd import is_fixed
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(base.Match):
     """A layer and what follows it.
 
     Attributes:
@@ -71,16 +72,6 @@ class Match:
     def name(self) -> str:
         """The qualified name of the layer."""
         return self.layer.name
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The one layer that changes."""
-        return (self.layer.name,)
-
-    @property
-    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
-        """None: kernels are chosen by the shapes of each call."""
-        return ()
 
     @property
     def nodes(self) -> tuple[fx.Node, ...]:

@@ -28,6 +28,7 @@ from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own docu
 
 from bnfuse.affine import as_float64, round_once
 from bnfuse.ops import layer_name, oddity
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _SUMS = frozenset({torch.addmm, _ATEN.addmm.default})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(base.Match):
     """A matrix product with a constant on the right.
 
     Attributes:
@@ -61,16 +62,6 @@ class Match:
     def name(self) -> str:
         """The qualified name of the layer that computes it."""
         return layer_name(self.node)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """That layer."""
-        return (self.name,)
-
-    @property
-    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
-        """None: both take any rank."""
-        return ()
 
     @property
     def nodes(self) -> tuple[fx.Node, ...]:

@@ -33,12 +33,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bnfuse.affine import as_float64, round_once, round_weight
 from bnfuse.affine.branch import Branch
 from bnfuse.affine.merge import merged_branches
-from bnfuse.graph import add_guard, assume_rank
+from bnfuse.graph import guard_rank
 from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops import Kind, write_weights
 from bnfuse.ops.arms import Arm, arms_over, clusters_of
 from bnfuse.ops.geometry import write_geometry
 from bnfuse.ops.sums import Sum, sum_at
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import decline
 
@@ -81,7 +82,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(base.Match):
     """A sum with branches that merge.
 
     Attributes:
@@ -174,8 +175,7 @@ def _write(program: Program, cluster: Cluster, weight: Tensor, bias: Tensor | No
     main = cluster.main
     for arm in cluster.arms:
         if arm.guard is not None:
-            with program.graph.inserting_after(arm.source):
-                add_guard(program.graph, assume_rank, arm.source, *arm.guard)
+            guard_rank(program, arm.source, *arm.guard)
     if main.kind is Kind.CONVOLUTION:
         write_geometry(program, main, cluster.merged)
     into = write_weights(program, main, weight, bias)

@@ -36,6 +36,7 @@ from bnfuse.graph import assume_rank, check_rank, only_reader
 from bnfuse.ops import Call, Kind, read_call, write_weights
 from bnfuse.ops.geometry import branch_of, write_geometry
 from bnfuse.ops.odd import is_fixed
+from bnfuse.passes import base
 from bnfuse.passes.base import Applied, Declined
 from bnfuse.report import decline
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(base.Match):
     """Two linear operations that become one.
 
     Attributes:
@@ -69,11 +70,6 @@ class Match:
     def layers(self) -> tuple[str, ...]:
         """Both layers."""
         return (self.first.name, self.second.name)
-
-    @property
-    def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
-        """None: both read values of any rank alike."""
-        return ()
 
     @property
     def nodes(self) -> tuple[fx.Node, ...]:

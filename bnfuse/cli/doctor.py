@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bnfuse.bench.environment import environment
+from bnfuse.kernels.cudnn_calls import cudnn
 from bnfuse.kernels.probe import onednn
 
 _WORKS = "ok"
@@ -92,8 +93,11 @@ def _kernels() -> Finding:
 
 
 def _gpu() -> Finding:
+    """Look at the GPU, and at the fused kernels there."""
     if torch.cuda.is_available():
-        return Finding("gpu", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+        found = cudnn(torch.cuda.current_device())
+        remedy = f"{found.note}: plain operators run instead, slower" if found.note else ""
+        return Finding("gpu", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}", remedy)
     reason = "this build of torch has no CUDA" if not torch.version.cuda else "no driver or GPU"
     return Finding("gpu", "", f"none is needed; {reason}, so everything runs on the CPU")
 

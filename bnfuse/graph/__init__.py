@@ -1,6 +1,6 @@
 """The working copy of a model and what can be known about its graph."""
 
-from bnfuse.graph.guards import add_guard, assume_rank, check_rank
+from bnfuse.graph.guards import add_guard, assume_rank, check_rank, guard_rank
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.module import OptimizedModule
 from bnfuse.graph.program import Constant, Program
@@ -15,6 +15,7 @@ __all__ = [
     "assemble",
     "assume_rank",
     "check_rank",
+    "guard_rank",
     "is_hooked",
     "only_reader",
     "value_readers",

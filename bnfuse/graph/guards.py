@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, fx
 
+    from bnfuse.graph.program import Program
+
 
 def assume_rank(value: Tensor, rank: int, site: str) -> Tensor:
     """Return ``value`` if it has ``rank`` dimensions.
@@ -66,3 +68,23 @@ def add_guard(graph: fx.Graph, guard: Callable[..., Any], *args: Any) -> fx.Node
     node = graph.call_function(guard, args)
     node.meta["is_wrapped"] = True
     return node
+
+
+def guard_rank(program: Program, value: fx.Node, rank: int, site: str) -> None:
+    """Make sure of the rank of a value, as early in the graph as that can be told.
+
+    What comes before the value may count on its rank too, and has to be refused as clearly. So the
+    guard is on the first value whose rank tells that one, an input of the model as a rule.
+
+    Args:
+        program: The program.
+        value: The value.
+        rank: How many dimensions it has to have.
+        site: The batch norm that was folded on one of them.
+    """
+    ranks = program.shapes.ranks
+    told = ((node, ranks.implied(node, value, rank)) for node in program.graph.nodes)
+    first, wanted = next((node, known) for node, known in told if known is not None)
+    inputs = program.graph.find_nodes(op="placeholder")
+    with program.graph.inserting_after(inputs[-1] if first in inputs else first):
+        add_guard(program.graph, assume_rank, first, wanted, site)

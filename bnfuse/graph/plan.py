@@ -113,7 +113,7 @@ class Plans:
         """
         if not is_ordinary(args):
             return forward(module, *args)
-        form = tuple([(x.shape, x.dtype) for x in args])
+        form = tuple([(x.shape, x.dtype, x.get_device()) for x in args])
         plan = self._by_form.get(form)
         if plan is not None and plan.stands():
             is_needed = torch.is_grad_enabled() and (
@@ -179,7 +179,7 @@ def _add_module(module: fx.GraphModule, node: fx.Node, source: Source, draft: Dr
         source.call(node, layer)
         return
     draft.layers.append((layer, cache, packed))
-    source.call_kernel(node, layer, kernel, (size, weight.dtype, bias, layer.returns_contiguous))
+    source.call_kernel(node, layer, kernel, (size, weight.dtype, bias))
 
 
 def _at(root: nn.Module, path: str, draft: Draft) -> Any:

@@ -51,7 +51,7 @@ class Source:
         node: fx.Node,
         layer: Any,
         kernel: Kernel,
-        facts: tuple[torch.Size | None, torch.dtype, Tensor | None, bool],
+        facts: tuple[torch.Size | None, torch.dtype, Tensor | None],
     ) -> None:
         """Add a call of a kernel, and of its layer for a value of another form.
 
@@ -59,15 +59,14 @@ class Source:
             node: The call of the layer.
             layer: The layer.
             kernel: What it chose.
-            facts: The shape and the dtype it chose it for, its bias, and whether its result is to
-                be contiguous.
+            facts: The shape and the dtype it chose it for, and its bias.
         """
-        size, dtype, bias, is_contiguous = facts
+        size, dtype, bias = facts
         x, *others = (self._text(argument) for argument in node.args)
         fits = f"{x}.shape == {self._constant(size)} and {x}.dtype is {self._constant(dtype)}"
         given = ", ".join([x, self._constant(bias), *others])
         kinds = " and ".join(f"type({value}) is Tensor" for value in (x, *others))
-        call = f"{self._constant(kernel)}({given}){'.contiguous()' if is_contiguous else ''}"
+        call = f"{self._constant(kernel)}({given})"
         plain = f"{self._constant(layer)}({', '.join([x, *others])})"
         self._assign(node, f"{call} if {kinds} and {fits} else {plain}")
 

@@ -1,4 +1,4 @@
-"""Layers that do the work of what follows them as well, with oneDNN's kernels where those run.
+"""Layers that do the work of what follows them as well, with oneDNN's or cuDNN's kernels.
 
 ::
 
@@ -8,6 +8,7 @@
 A fused layer is the layer it was, at the same place, with the same parameters, and takes what is
 added to its result as a second argument. It runs PyTorch's own operators wherever anything but the
 numbers may be asked for: gradients, graphs, other devices, autocast (``bnfuse.kernels.ordinary``).
+On a GPU its result is laid out as PyTorch's own operator lays it out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from bnfuse.kernels import cudnn_calls
 from bnfuse.kernels.ordinary import is_ordinary, needs_gradient
 from bnfuse.kernels.packed import Cache
 from bnfuse.kernels.probe import onednn
@@ -32,7 +34,7 @@ class FusedLayer(nn.Module):
 
     Attributes:
         epilogue: What it does to its result.
-        returns_contiguous: Whether its result is to be contiguous, where a kernel would return it
+        returns_contiguous: Whether its result is to be contiguous, where oneDNN would return it
             channels last: something reads it that could tell.
         choices: For inputs of some shapes, by measurement, whether oneDNN is to run them; the
             others go by a fixed rule.
@@ -53,14 +55,14 @@ class FusedLayer(nn.Module):
             or not is_ordinary((input, *others))
             or needs_gradient((input, weight, bias, *others))
             or input.dtype is not weight.dtype
+            or input.device != weight.device
             or (bias is not None and bias.dtype is not weight.dtype)
         ):
             return self._plain(input, others)
         kernel = self._cache.kernel(weight, input.shape, lambda packed: self._chosen(packed, input))
         if kernel is None:
             return self._plain(input, others)
-        result = kernel(input, bias, *others)
-        return result.contiguous() if self.returns_contiguous else result
+        return kernel(input, bias, *others)
 
     def is_faster(self, x: Tensor) -> bool:
         """Whether oneDNN is to run inputs of a shape: as measured, or as a fixed rule has it."""
@@ -88,15 +90,24 @@ class FusedLayer(nn.Module):
 
     def decides(self, packed: Packed, x: Tensor) -> bool | None:
         """Whether oneDNN is to run inputs of a shape; None for only PyTorch's own operators."""
-        if x.dtype not in onednn().dtypes or not self.takes(packed, x):
+        if not x.is_cpu or x.dtype not in onednn().dtypes or not self.takes(packed, x):
             return None
         return self.is_faster(x)
 
+    def by_cudnn(self, packed: Packed, x: Tensor) -> Kernel | None:  # noqa: ARG002 - convolutions need them
+        """Return what runs inputs of a shape by cuDNN; None where it has no fused kernel."""
+        return None
+
     def _chosen(self, packed: Packed, x: Tensor) -> Kernel | None:
+        if x.is_cuda:
+            if x.dtype not in cudnn_calls.DTYPES or not self.takes(packed, x):
+                return None
+            return self.by_cudnn(packed, x) or self.by_operators(packed, x)
         decided = self.decides(packed, x)
         if decided is None:
             return None
-        return self.by_onednn(packed, x) if decided else self.by_operators(packed, x)
+        chosen = self.by_onednn(packed, x) if decided else self.by_operators(packed, x)
+        return _made_contiguous(chosen) if self.returns_contiguous else chosen
 
     def _plain(self, x: Tensor, others: tuple[Tensor, ...]) -> Tensor:
         return self.epilogue.plain(self.alone(x), others)
@@ -122,3 +133,8 @@ class FusedLayer(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Leave packed weights behind: a copy makes its own."""
         return {**self.__dict__, "_cache": Cache()}
+
+
+def _made_contiguous(kernel: Kernel) -> Kernel:
+    """Return a kernel whose result is contiguous."""
+    return lambda *args: kernel(*args).contiguous()

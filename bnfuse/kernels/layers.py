@@ -1,4 +1,4 @@
-"""The fused layers there are, one for each layer of PyTorch that oneDNN has kernels for."""
+"""The fused layers there are, one for each layer of PyTorch that there are kernels for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from bnfuse.kernels import runners
+from bnfuse.kernels import cuda_runners, runners
 from bnfuse.kernels.fused import FusedLayer
 from bnfuse.kernels.onednn_calls import Geometry
 from bnfuse.kernels.packed import Cache
@@ -43,10 +43,15 @@ class _Convolution(FusedLayer):
         """Return what runs inputs of a shape by oneDNN."""
         return runners.convolution(packed, x, self._geometry(), self.epilogue)
 
+    def by_cudnn(self, packed: Packed, x: Tensor) -> Kernel | None:
+        """Return what runs inputs of a shape by cuDNN; None where it has no fused kernel."""
+        return cuda_runners.convolution(packed, x, self.bias, self._geometry(), self.epilogue)
+
     def by_operators(self, packed: Packed, x: Tensor) -> Kernel:
         """Return what runs inputs of a shape by plain operators; single pixels are rows."""
         is_pixel = prod(x.shape[2:]) == prod(packed.weight.shape[2:]) == 1
-        if is_pixel and self.groups == 1 and not any(self._geometry().padding):
+        is_slow = x.is_cuda and x.dtype.itemsize > 2  # for convolutions alone TF32 is the default
+        if is_pixel and not is_slow and self.groups == 1 and not any(self._geometry().padding):
             return runners.plain_pointwise(packed, self.epilogue)
         return super().by_operators(packed, x)
 

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _C = torch._C
+_CPU = -1
 
 
 def is_ordinary(values: Iterable[object]) -> bool:
-    """Whether plain dense CPU tensors are given and nothing looks at single operators.
+    """Whether plain dense tensors of one device are given and nothing looks at single operators.
 
-    Those who look are compilers, exporters and tracers, autocast, transforms such as ``vmap``,
-    forward-mode differentiation, and dispatch modes such as that of fake tensors.
+    The device is the CPU or a GPU of CUDA. Those who look are compilers, exporters and tracers,
+    autocast, transforms such as ``vmap``, forward-mode differentiation, and dispatch modes such as
+    that of fake tensors.
 
     Args:
         values: What a layer was called with.
@@ -28,16 +30,34 @@ def is_ordinary(values: Iterable[object]) -> bool:
     """
     if torch.compiler.is_compiling() or _C._get_tracing_state() is not None:
         return False
+    place = None
     for value in values:
-        if type(value) is not Tensor or not value.is_cpu or value.layout is not torch.strided:
+        if type(value) is not Tensor or value.layout is not torch.strided:
             return False
+        at = _place(value)
+        if at is None or at != (at if place is None else place):
+            return False
+        place = at
+    is_on_cpu = place == _CPU
     return not (
-        torch.is_autocast_enabled("cpu")
+        torch.is_autocast_enabled("cpu" if is_on_cpu else "cuda")
         or _C._functorch.peek_interpreter_stack() is not None
         or _C._len_torch_dispatch_stack()
         or forward_ad._current_level >= 0
-        or not _C._get_mkldnn_enabled()
+        or not (_C._get_mkldnn_enabled() if is_on_cpu else _is_cudnn_free())
     )
+
+
+def _place(value: Tensor) -> int | None:
+    """Return the number of the GPU that a tensor is on, -1 for the CPU, None for elsewhere."""
+    if value.is_cpu:
+        return _CPU
+    return value.get_device() if value.is_cuda else None
+
+
+def _is_cudnn_free() -> bool:
+    """Whether cuDNN may be called, by any of its algorithms."""
+    return _C._get_cudnn_enabled() and not _C._get_deterministic_algorithms()
 
 
 def needs_gradient(values: Iterable[Tensor | None]) -> bool:

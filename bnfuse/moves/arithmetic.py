@@ -130,8 +130,7 @@ def _up_through_constant(
     """Swap ``y = s (c x + d) + t`` into ``c (s x + (s d + t − d) / c) + d``."""
     if bool((own.scale == 0).any()):
         return traveller.decline("no-linear-producer", f"a product with 0 in {call.name}")
-    sizes = zip(reversed(affine.scale.shape), reversed(own.scale.shape), strict=False)
-    if any(1 not in pair and pair[0] != pair[1] for pair in sizes):
+    if not _fit(affine, own):
         return traveller.decline("other-axis", call.name)
     shift = (affine.scale * own.shift + affine.shift - own.shift) / own.scale
     return (Moved(((call.input, Affine.of(affine.scale.expand(shift.shape), shift)),)),)
@@ -146,6 +145,8 @@ def down_through_arithmetic(
     values = [operand for operand in call.operands if isinstance(operand, fx.Node)]
     own = affine_of_arithmetic(traveller, call, affine.rank) if affine.rank else None
     if own is not None:
+        if not _fit(affine, own):
+            return traveller.decline("other-axis", call.name)
         # c (s x + t) + d = s (c x + d) + (c t + d − s d)
         shift = own.scale * affine.shift + own.shift - affine.scale * own.shift
         return (Moved(((call.node, Affine.of(affine.scale.expand(shift.shape), shift)),)),)
@@ -161,6 +162,15 @@ def down_through_arithmetic(
     if affine.has_shift or (call.kind is Kind.DIVIDE and values[1] is value):
         return traveller.decline("no-linear-reader", f"a {call.kind.value} in {call.name}")
     return (Moved(((call.node, affine),), ranks=ranks),)
+
+
+def _fit(affine: Affine, own: Affine) -> bool:
+    """Whether the coefficients of two affines broadcast against each other.
+
+    They do not where a value is taken to have another rank than it has.
+    """
+    sizes = zip(reversed(affine.scale.shape), reversed(own.scale.shape), strict=False)
+    return all(1 in pair or pair[0] == pair[1] for pair in sizes)
 
 
 def _are_two_values(call: Call, values: list[fx.Node]) -> bool:

@@ -4,6 +4,7 @@ A value keeps its shape in any memory format, and what is computed from it its e
 of it may be refused, and code that no graph shows may ask for its strides::
 
     y = conv(x); y.view(n, -1)          is refused for y channels last
+    y = conv(x); y.flatten(1).mul_(2)   writes to a copy of y channels last
 
 So the last fused layers before such a place return contiguous results, as their plain operators do
 for contiguous inputs. From there on all is laid out as in the unfused model.
@@ -11,15 +12,15 @@ for contiguous inputs. From there on all is laid out as in the unfused model.
 
 from __future__ import annotations
 
-import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from bnfuse.graph.hooks import is_hooked
-from bnfuse.graph.readers import METADATA_METHODS
 from bnfuse.kernels import FusedLayer
+from bnfuse.moves.anew import is_laid_out_anew
+from bnfuse.moves.strides import loses_a_write, returns_own
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.fresh import may_write
 from bnfuse.ops.table import Kind
@@ -39,11 +40,7 @@ _FUNCTIONS = frozenset(
     {torch.unflatten, torch.as_strided, torch.view_as_complex, _ATEN.view.default,
      _ATEN.view.dtype, _ATEN.unflatten.int, _ATEN.as_strided.default, _ATEN._unsafe_view.default}
 )  # fmt: skip
-_IMAGE_AXES = ((2, 3), (3, 2), (-2, -1), (-1, -2))
-_MATRIX_PRODUCTS = frozenset(
-    {torch.matmul, torch.bmm, torch.mm, torch.addmm, torch.baddbmm, operator.matmul, "matmul",
-     "bmm", "mm", "__matmul__", _ATEN.matmul.default, _ATEN.bmm.default, _ATEN.mm.default}
-)  # fmt: skip
+_ACTIVATIONS = (Kind.RECTIFIER, Kind.CLAMP, Kind.ACTIVATION)
 
 
 def settle_formats(program: Program) -> None:
@@ -54,21 +51,30 @@ def settle_formats(program: Program) -> None:
         if _can_tell(program, node)
         for source in node.all_input_nodes
     ]
+    pending += _written_around(program)
     seen = set(pending)
     while pending:
         node = pending.pop()
         module = program.module(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, FusedLayer):
             module.returns_contiguous = not isinstance(module, nn.Linear)  # which always does
-        elif not _is_laid_out_anew(program, node):
+        elif not is_laid_out_anew(program, node):
             fresh = [source for source in node.all_input_nodes if source not in seen]
             seen.update(fresh)
             pending += fresh
 
 
+def _written_around(program: Program) -> list[fx.Node]:
+    """Return the values written after what may be a copy of them was taken."""
+    nodes = program.graph.nodes
+    if not any(may_write(program, node) for node in nodes):
+        return []
+    return [n for n in nodes if returns_own(program, n) and loses_a_write(program, n)]
+
+
 def _can_tell(program: Program, node: fx.Node) -> bool:
     """Whether a node may ask how its inputs are laid out, or hands them to who may."""
-    if node.op == "output":
+    if node.op == "output" or _refuses(program, node):
         return True
     if node.op == "call_method":
         return node.target in _METHODS
@@ -86,25 +92,30 @@ def _can_tell(program: Program, node: fx.Node) -> bool:
     return may_write(program, node) and read_call(program, node) is None
 
 
-def _is_laid_out_anew(program: Program, node: fx.Node) -> bool:
-    """Whether the layout of a result does not depend on that of any input."""
-    if node.op in ("placeholder", "get_attr"):
-        return True
-    if node.target in _MATRIX_PRODUCTS or node.target == "contiguous":
-        return (not node.args[1:] and not node.kwargs) or node.target != "contiguous"
-    if node.op == "call_method" and node.target in METADATA_METHODS:
-        return True
+def _refuses(program: Program, node: fx.Node) -> bool:
+    """Whether a node may refuse channels last: what shuffles pixels, on anything but images.
+
+    A maximum over volumes does for what has four axes, without a batch.
+    """
     call = read_call(program, node)
-    if call is None or call.hooked:
+    if call is None:
         return False
-    if call.kind in (Kind.LINEAR, Kind.LAYER_NORM):
-        return True
-    if call.kind is Kind.ADAPTIVE_AVERAGE:
-        return call.options["output_size"] in (1, (1, 1), [1, 1], (1, 1, 1), [1, 1, 1])
-    return call.kind is Kind.MEAN and _averages_images(program, call.options["dim"])
+    is_shuffle = call.kind in (Kind.PIXEL_SHUFFLE, Kind.PIXEL_UNSHUFFLE)
+    is_of_volumes = call.kind is Kind.MAX_POOL and "3d" in call.spelling.lower()
+    if not is_shuffle and not is_of_volumes:
+        return False
+    axes = 4 if is_shuffle else 5
+    if program.shapes.rank(call.input) == axes:
+        return False
+    module = _fused_behind(program, call.input)
+    return module is None or module.weight.ndim != axes
 
 
-def _averages_images(program: Program, axes: Any) -> bool:
-    """Whether a mean over some axes leaves one number of each image, and there are only images."""
-    is_spatial = isinstance(axes, list | tuple) and tuple(axes) in _IMAGE_AXES
-    return is_spatial and not any(isinstance(m, nn.Conv3d) for m in program.root.modules())
+def _fused_behind(program: Program, node: fx.Node) -> FusedLayer | None:
+    """Return the fused layer that a value comes from, through activations alone."""
+    call = read_call(program, node)
+    while call is not None and call.kind in _ACTIVATIONS:
+        node = call.input
+        call = read_call(program, node)
+    module = program.module(str(node.target)) if node.op == "call_module" else None
+    return module if isinstance(module, FusedLayer) else None

@@ -13,7 +13,7 @@ from bnfuse.moves.arithmetic import affine_of_arithmetic, constant_operand
 from bnfuse.moves.dtypes import keeps_dtype
 from bnfuse.moves.search import Plan, Search
 from bnfuse.moves.step import Traveller
-from bnfuse.moves.strides import is_laid_out_alike, loses_a_write
+from bnfuse.moves.strides import is_laid_out_alike, is_told_apart
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.linear import norm_affine, rank_with_channels_on_axis_1
 from bnfuse.ops.odd import oddities, written_tensors
@@ -87,7 +87,7 @@ def find_plan(program: Program, origin: Origin, *, with_maps: bool = False) -> P
     if obstacle := _obstacle(program, call):
         return obstacle
     is_alike = is_laid_out_alike(program, call, origin.value)
-    if not is_alike and loses_a_write(program, call.node):
+    if not is_alike and is_told_apart(program, call):
         return decline("written-value", call.name)
     proven = program.shapes.rank(origin.value)
     is_other = call.name in program.other_axis

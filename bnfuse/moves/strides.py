@@ -5,8 +5,16 @@ a transposed or sliced tensor; read in the norm's place it is laid out otherwise
 
     y = norm(x.transpose(1, 2)); y.view(n, -1)            fails on x.transpose(1, 2)
     y = norm(x.transpose(1, 2)); y.flatten(1).mul_(2)     writes to a copy of x.transpose(1, 2)
+    y = norm(x.transpose(1, 2)); z = y.flatten(1); y += 1 leaves a copy of x.transpose(1, 2) as z
 
-The first takes ``x.transpose(1, 2).contiguous()``; behind the second the norm stays.
+    y = norm(x.transpose(1, 2)).relu(); y.view(n, -1)     fails likewise
+
+Where only a view, or what is computed from it, would show that, the value is copied into the layout
+that the norm gives it (``bnfuse.graph.layouts``). Where a write into the result itself would be
+lost, the norm stays.
+
+Source: ``reorder_dimensions`` in ``aten/src/ATen/TensorIterator.cpp``: all that goes element by
+element keeps the order of the axes, that of the first operand which has one.
 """
 
 from __future__ import annotations
@@ -14,35 +22,67 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import fx
 
+from bnfuse.graph.guards import add_guard
+from bnfuse.graph.layouts import laid_out_by_norm
 from bnfuse.graph.readers import value_readers, writes_in_place
+from bnfuse.kernels import FusedLayer
+from bnfuse.moves.anew import is_laid_out_anew
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.fresh import makes_new, may_write
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
-    from torch import fx
-
     from bnfuse.graph import Program
     from bnfuse.ops import Call
 
 _MAY_COPY = (Kind.RESHAPE, Kind.COPY)
+_IN_ORDER = frozenset(
+    {
+        Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE, Kind.NEGATE, Kind.MAXIMUM,
+        Kind.CHOICE, Kind.FILL, Kind.ABSOLUTE, Kind.RECTIFIER, Kind.CLAMP, Kind.GATE,
+        Kind.ACTIVATION, Kind.AVERAGE_POOL, Kind.MAX_POOL,
+    }
+)  # fmt: skip
+"""Operations that leave the axes in memory in the order they have, also if that is no format."""
 _VIEWS = frozenset({"view", "view_as", "unflatten"})
 _FUNCTIONS = frozenset({torch.unflatten, torch.ops.aten.view.default})
 
 
 def is_laid_out_alike(program: Program, call: Call, value: fx.Node) -> bool:
-    """Whether a value is a dense tensor of its own, as an affine of it is."""
-    if is_contiguous(program, value):
+    """Whether a value is a dense tensor of its own, laid out as an affine of it is."""
+    if writes_in_place(call.node) or is_contiguous(program, value):
         return True
-    is_of_instances = "instance" in call.spelling.lower()  # it drops the order of channels last
-    return not is_of_instances and not _is_stacked(program, value) and makes_new(program, value)
+    if call.kind is not Kind.BATCH_NORM:  # arithmetic keeps the order of the axes
+        return makes_new(program, value) and not constant_leads(program, call)
+    return not _is_of_instances(call) and _has_memory_format(program, value)
 
 
-def _is_stacked(program: Program, node: fx.Node) -> bool:
-    """Whether a value is a stack, which has an order of its own where its arms have one."""
-    call = read_call(program, node)
-    return call is not None and call.kind is Kind.STACK
+def _is_of_instances(call: Call) -> bool:
+    """Whether a norm is one of instances, which drops the order of channels last."""
+    return "instance" in call.spelling.lower()
+
+
+def _has_memory_format(program: Program, node: fx.Node) -> bool:
+    """Whether a value is contiguous or channels last, dense, as a batch norm returns it.
+
+    Element by element, axes stay in the order that they have; a stack has an order of its own.
+    """
+    pending, seen = [node], {node}
+    while pending:
+        current = pending.pop()
+        call = read_call(program, current)
+        if call is None or call.hooked or call.kind is Kind.STACK:
+            return False
+        if call.kind not in _IN_ORDER:
+            if not makes_new(program, current):
+                return False
+            continue
+        values = [o for o in call.operands if isinstance(o, fx.Node) and o.op != "get_attr"]
+        pending += [value for value in values if value not in seen]
+        seen.update(values)
+    return True
 
 
 def is_contiguous(program: Program, node: fx.Node) -> bool:
@@ -53,34 +93,96 @@ def is_contiguous(program: Program, node: fx.Node) -> bool:
     return call is not None and call.kind is Kind.LINEAR and not call.hooked
 
 
+def constant_leads(program: Program, call: Call) -> bool:
+    """Whether the result of arithmetic is laid out as its first operand, a constant, is."""
+    first = call.operands[0]
+    tensor = None
+    if isinstance(first, fx.Node) and first.op == "get_attr":
+        tensor = program.tensor(str(first.target))
+    return tensor is not None and sum(size > 1 for size in tensor.shape) > 1
+
+
+def copied(program: Program, call: Call, value: fx.Node) -> fx.Node:
+    """Put a copy of a value into the graph, laid out as an affine of it is, and return it."""
+    if call.kind is not Kind.BATCH_NORM:
+        return program.graph.call_method("clone", (value,))
+    if _is_of_instances(call):
+        return program.graph.call_method("contiguous", (value,))
+    return add_guard(program.graph, laid_out_by_norm, value)
+
+
 def loses_a_write(program: Program, node: fx.Node) -> bool:
-    """Whether something writes into a value through what may be a view of it or a copy."""
+    """Whether something is read after a write that it shows only if it is no copy.
+
+    What may be a view or a copy, as the value is laid out, divides what reads the value from what
+    reads that.
+    """
+    readers = _aliases(program, node)
+    writes = [(reader, source) for reader, source in readers if may_write(program, reader)]
     return any(
-        is_behind_copy and may_write(program, reader)
-        for reader, is_behind_copy in _aliases(program, node)
+        reader > write and other is not source and (other is None or other < write)
+        for write, source in writes
+        for reader, other in readers
     )
 
 
-def is_viewed(program: Program, node: fx.Node) -> bool:
-    """Whether a view of a value is taken that depends on its layout."""
-    return any(
-        reader.target in _FUNCTIONS or (reader.op == "call_method" and reader.target in _VIEWS)
-        for reader, _ in _aliases(program, node)
+def is_told_apart(program: Program, call: Call) -> bool:
+    """Whether no copy can take the place of an affine that is laid out otherwise than its input."""
+    if loses_a_write(program, call.node):
+        return True
+    is_norm = call.kind is Kind.BATCH_NORM
+    return not is_norm and constant_leads(program, call) and layout_matters(program, call.node)
+
+
+def layout_matters(program: Program, node: fx.Node) -> bool:
+    """Whether it can be told how a value is laid out: by a view, or by a write, of what it is in.
+
+    What is computed from the value may be laid out as it is.
+    """
+    heirs = _heirs(program, node)
+    return any(map(_is_view, heirs)) or any(
+        returns_own(program, heir) and loses_a_write(program, heir) for heir in heirs
     )
 
 
-def _aliases(program: Program, node: fx.Node) -> list[tuple[fx.Node, bool]]:
-    """Return all that reads a value or a view of it, and whether a copy may lie between."""
-    found: dict[tuple[fx.Node, bool], None] = {}
-    pending = [(node, False)]
+def _is_view(node: fx.Node) -> bool:
+    return node.target in _FUNCTIONS or (node.op == "call_method" and node.target in _VIEWS)
+
+
+def _heirs(program: Program, node: fx.Node) -> list[fx.Node]:
+    """Return the values whose layout may depend on that of a value, itself not included."""
+    found: dict[fx.Node, None] = {}
+    pending = [node]
     while pending:
-        current, is_behind_copy = pending.pop()
+        for reader in value_readers(pending.pop()):
+            if reader not in found and not is_laid_out_anew(program, reader):
+                found[reader] = None
+                pending.append(reader)
+    return list(found)
+
+
+def returns_own(program: Program, node: fx.Node) -> bool:
+    """Whether a node's value shares memory with nothing before it, as that of a fused layer."""
+    module = program.module(str(node.target)) if node.op == "call_module" else None
+    return isinstance(module, FusedLayer) or makes_new(program, node)
+
+
+def _may_copy(program: Program, node: fx.Node) -> bool:
+    """Whether a node may return a view of what it reads, or a copy, as that is laid out."""
+    call = read_call(program, node)
+    return call is None or call.kind in _MAY_COPY
+
+
+def _aliases(program: Program, node: fx.Node) -> list[tuple[fx.Node, fx.Node | None]]:
+    """Return all that reads a value or what may be a view of it, each with the last of those."""
+    found: dict[tuple[fx.Node, fx.Node | None], None] = {}
+    pending: list[tuple[fx.Node, fx.Node | None]] = [(node, None)]
+    while pending:
+        current, source = pending.pop()
         for reader in value_readers(current):
-            if (reader, is_behind_copy) in found:
+            if (reader, source) in found:
                 continue
-            found[reader, is_behind_copy] = None
-            if makes_new(program, reader) and not writes_in_place(reader):
-                continue
-            call = read_call(program, reader)
-            pending.append((reader, is_behind_copy or call is None or call.kind in _MAY_COPY))
+            found[reader, source] = None
+            if not returns_own(program, reader) or writes_in_place(reader):
+                pending.append((reader, reader if _may_copy(program, reader) else source))
     return list(found)

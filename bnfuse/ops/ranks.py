@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.readers import reshapes_in_place
+from bnfuse.kernels import FusedLayer
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.plain import oddity
 from bnfuse.ops.rank_rules import asserted, axes_added, change_by_mean, count_of
@@ -53,13 +54,16 @@ class Ranks:
             if call is not None and not call.hooked:
                 self._relate(call)
         if batched:
-            for _, call in calls:
-                self._assume_batch(call)
+            for node, call in calls:
+                self._assume_batch(program, node, call)
         for _, call in calls:  # sums of values whose ranks are known by now
             if call is not None and call.kind.is_broadcast:
                 self._relate_binary(call)
 
-    def _assume_batch(self, call: Call | None) -> None:
+    def _assume_batch(self, program: Program, node: fx.Node, call: Call | None) -> None:
+        module = program.module(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, FusedLayer) and not isinstance(module, nn.Linear):
+            self._fix(node, module.weight.ndim)
         kinds = (Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION)
         weight = None if call is None or call.kind not in kinds else call.tensor("weight")
         if call is not None and isinstance(weight, torch.Tensor) and not call.hooked:
@@ -116,13 +120,18 @@ class Ranks:
                 self._fix(node, tensor.ndim)
                 if tensor.shape == (0,):  # fits values of any rank in a concatenation
                     self._empty.add(node)
-        elif node.op == "call_module":
-            module = program.module(str(node.target))
-            fixed = None if is_hooked(module) else _FIXED_RANK.get(type(module))
-            if fixed is not None and node.args and isinstance(node.args[0], fx.Node):
-                self._fix(node.args[0], fixed)
+        elif node.op == "call_module" and node.args and isinstance(node.args[0], fx.Node):
+            self._state_layer(program.module(str(node.target)), node, node.args[0])
         for value, rank in asserted(node):
             self._fix(value, rank)
+
+    def _state_layer(self, module: nn.Module, node: fx.Node, value: fx.Node) -> None:
+        """Take in what the call of a layer states."""
+        fixed = None if is_hooked(module) else _FIXED_RANK.get(type(module))
+        if fixed is not None:
+            self._fix(value, fixed)
+        if isinstance(module, FusedLayer) and len(node.args) == 1:  # else it adds, or multiplies by
+            self._link(node, value, 0)
 
     def _relate(self, call: Call) -> None:
         """Take in how the rank of a call's result follows from its input's."""

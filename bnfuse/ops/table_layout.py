@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
+from bnfuse.graph.layouts import laid_out_by_norm
 from bnfuse.ops.table import Kind, Operation
 
 _ATEN = torch.ops.aten
@@ -142,7 +143,13 @@ LAYOUT = (
     Operation(
         kind=Kind.COPY,
         functions=dict.fromkeys(
-            (_ATEN.contiguous.default, _ATEN.clone.default, _ATEN.detach.default), ("input",)
+            (
+                _ATEN.contiguous.default,
+                _ATEN.clone.default,
+                _ATEN.detach.default,
+                laid_out_by_norm,
+            ),
+            ("input",),
         ),
         methods={"contiguous": ("input",), "clone": ("input",), "detach": ("input",)},
     ),

@@ -119,10 +119,21 @@ def candidate_runner(
 
 def _module_runner(fused: nn.Module, name: str, place: torch.device, model: nn.Module) -> Candidate:
     """Return how to run a copy of a module, with its inputs in its own dtype."""
-    narrow = _other(_dtype_of(fused), _dtype_of(model))
+    narrow = _narrower(model, fused)
     return Candidate(
         name, described(place), ModuleRun(moved(fused, place, None), narrow), True, narrow
     )
+
+
+def _narrower(model: nn.Module, fused: nn.Module) -> torch.dtype | None:
+    """Return the dtype of a candidate that was made for a narrower one than the model's.
+
+    Such a candidate has no other; which tensor of a model with several comes first tells nothing.
+    """
+    tensors = [*fused.parameters(), *fused.buffers()]
+    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    narrow = dtypes - {floating_dtype(model, ((), {}))}
+    return narrow.pop() if len(dtypes) == len(narrow) == 1 else None
 
 
 def _onnx_runner(
@@ -137,22 +148,14 @@ def _onnx_runner(
 
     session = OnnxSession(path, cuda=place.type == "cuda", providers=providers)
     leaves = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, torch.Tensor)]
-    given = next((leaf.dtype for leaf in leaves if leaf.is_floating_point()), _dtype_of(model))
-    narrow = None if session.dtype is None else _other(session.dtype, given)
+    own = floating_dtype(model, ((), {}))
+    given = next((leaf.dtype for leaf in leaves if leaf.is_floating_point()), own)
+    narrow = None if session.dtype in (None, given) else session.dtype
 
     def run(arguments: Arguments) -> Any:
         return session.run(arguments if narrow is None else cast_floating(arguments, narrow))
 
     return Candidate(path.name, session.described, run, False, narrow)
-
-
-def _dtype_of(model: nn.Module) -> torch.dtype:
-    return floating_dtype(model, ((), {}))
-
-
-def _other(mine: torch.dtype, theirs: torch.dtype) -> torch.dtype | None:
-    """Return the candidate's dtype where it is another than the unfused model's."""
-    return mine if mine is not theirs else None
 
 
 def moved(model: nn.Module, place: torch.device, dtype: torch.dtype | None) -> nn.Module:

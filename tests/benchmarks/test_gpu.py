@@ -156,6 +156,16 @@ def test_a_machine_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         run()
 
 
+def test_what_is_known_is_shown_without_a_gpu(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = {"task": "verified levit", "model": "levit", "dtype": "float16", "failed": "nothing"}
+    row = {"kind": "verify", "measured": "verified", **head, "machine": {}}
+    results.write_text(json.dumps({"rows": [row]}))
+    gpu.main(show=True)
+    assert "nothing" in capsys.readouterr().out
+
+
 def test_a_machine_without_git_can_save(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     storage.save(path, [])

@@ -13,7 +13,7 @@ from benchmarks.gpu_table import tables
 def printed(*rows: dict[str, Any]) -> list[str]:
     """Return the lines of the tables, blanks collapsed."""
     stream = io.StringIO()
-    console = Console(file=stream, width=200, color_system=None)
+    console = Console(file=stream, width=240, color_system=None)
     for table in tables(list(rows)):
         console.print(table)
     return [" ".join(line.split()) for line in stream.getvalue().splitlines()]
@@ -55,10 +55,10 @@ def test_convolutions() -> None:
         row("probes", "conv", **head | {"dtype": "float16"}, failed="gone"),
     )
     assert lines[2] == (
-        "conv1 float32 TF32 8 12.3 - - 1e-05 2e-05 - "
+        "conv1 float32 TF32 8 12.3 - - - 1e-05 2e-05 - - "
         "one kernel: RuntimeError: no graph; cudnn: RuntimeError: unable to find an engine"
     )
-    assert lines[3] == "conv1 float32 8 - - - - - - gone"
+    assert lines[3] == "conv1 float32 8 - - - - - - - - gone"
     assert lines[4].startswith("conv1 float16 8 ")
 
 
@@ -85,9 +85,20 @@ def test_latencies() -> None:
         row("latency", "compiled", **head, mode="freezing", compile_s=31.4, candidates=found),
         row("latency", "compiled", **head, mode="freezing", failed="it"),
     )
-    assert lines[2:] == [
+    assert lines[2:6] == [
         "resnet50 float16 1 eager 1.500 1.400 to 1.600 0.750 1e-03",
         "resnet50 float16 1 compile freezing 1.500 1.400 to 1.600 0.750 1e-03 compiled in 31 s",
         "resnet50 float16 1 eager graph - - - no",
         "resnet50 float16 1 freezing - - - it",
     ]
+
+
+def test_summary() -> None:
+    head = {"model": "resnet50", "dtype": "float16", "batch": 1}
+    times = {"eager": 4.0, "eager channels_last": 3.0, "eager graph": 2.0, "bnfuse graph": 1.0}
+    again = {"eager": 9.0, "compile default graph": 0.8, "compile reduce-overhead": 0.5}
+    rows = []
+    for found in (times, again):
+        candidates = {name: {"ms": ms, "p10_ms": ms, "p90_ms": ms} for name, ms in found.items()}
+        rows.append(row("latency", "eager", **head, candidates=candidates))
+    assert printed(*rows)[-1] == "resnet50 float16 1 3.00 - - 2.00 1.00 0.50 0.50 2.00"

@@ -14,6 +14,7 @@ import torch
 
 from bnfuse.cli import doctor
 from bnfuse.cli.doctor import Diagnosis, Finding, diagnose
+from bnfuse.kernels.cudnn_calls import Cudnn
 from bnfuse.kernels.probe import Onednn, onednn
 
 if TYPE_CHECKING:
@@ -153,8 +154,13 @@ def test_gpu_is_named(install: Callable[..., None], monkeypatch: pytest.MonkeyPa
     install(CPU)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(doctor, "cudnn", lambda _: Cudnn(frozenset(), ""))
     assert found("gpu") == Finding("gpu", "a GPU, CUDA 13.0")
+    monkeypatch.setattr(doctor, "cudnn", lambda _: Cudnn(frozenset(), "torch 9.0 changed all"))
+    remedy = "torch 9.0 changed all: plain operators run instead, slower"
+    assert found("gpu") == Finding("gpu", "a GPU, CUDA 13.0", remedy)
 
 
 def test_fused_kernels_are_looked_at(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import bnfuse
 from tests.conformance.compare import Kernels, differences
 from tests.fuzzing.program import DTYPES
+from tests.fuzzing.recording import recorded_rewrites
 
 if TYPE_CHECKING:
     from bnfuse.report import Report
@@ -38,11 +39,13 @@ class Outcome:
         wrong: Every difference, as a sentence that starts with the kind of it.
         report: The report of the optimized model, if it was made.
         calls: How many calls of which kind were compared, and how many were refused.
+        rewrites: How many rewrites each pass made, by the label of its turn in the pipeline.
     """
 
     wrong: list[str] = field(default_factory=list)
     report: Report | None = None
     calls: Counter[str] = field(default_factory=Counter)
+    rewrites: Counter[str] = field(default_factory=Counter)
 
     @property
     def kinds(self) -> set[str]:
@@ -85,7 +88,8 @@ def check(program: Program, *, twice: bool = True) -> Outcome:
         model = program.build()
         before = copy.deepcopy(model.state_dict())
         try:
-            fused = optimized(model, program)
+            with recorded_rewrites() as outcome.rewrites:
+                fused = optimized(model, program)
         except Exception as error:
             outcome.wrong.append(f"crash: optimize raised {type(error).__name__}: {error}")
             return outcome
@@ -228,6 +232,10 @@ def check_again(program: Program, fused: nn.Module, first: Report, outcome: Outc
     inputs = program.example_inputs()
     if not outcome.calls["same shapes"]:
         return  # refused, or the dtype does not run
-    found = differences(call(fused, inputs), call(twice, inputs), BOUND)
+    try:
+        found = differences(call(fused, inputs), call(twice, inputs), BOUND)
+    except Exception as error:
+        outcome.wrong.append(f"again, call: raised {type(error).__name__}: {error}")
+        return
     if found and program.dtype == "float64":
         outcome.wrong.append(f"again, output: {found[0]}")

@@ -38,6 +38,7 @@ def reshape(g: Grower, value: str) -> str | None:
         "{v}.view({v}.shape[0], -1)", "{v}.view({v}.size(0), {v}.size(1), -1)",
         "{v}.reshape({v}.shape[0], -1, 1, 1)", "{v}.unsqueeze(1)", "torch.unsqueeze({v}, -1)",
         "{v}.unsqueeze(0)", "{v}.squeeze(1)", "torch.squeeze({v}, -1)", "{v}.squeeze()",
+        "torch.unsqueeze({v}, 1)", "torch.squeeze({v}, 1)",
         "{v}[:, None]", "{v}[:, :, None]", "{v}.view_as({v} * 1.0)", "{v}.reshape(-1, {s[1]})",
         "{v}.view(-1)", "{v}.unflatten(1, (-1, 1))", "{v}.reshape(-1, {last})",
         "{v}.contiguous().view({v}.shape[0], -1)", "torch.reshape({v}, ({s[0]}, -1, {last}))",
@@ -77,15 +78,22 @@ def move(g: Grower, value: str) -> str | None:
     forms = [
         "{v}.contiguous()", "{v}.clone()", "{v}.detach()", "torch.flip({v}, (1,))", "{v}.flip(-1)",
         "F.pixel_shuffle({v}, 2)", "F.channel_shuffle({v}, {g})", "F.channel_shuffle({v}, {g})",
-        "{v}.roll(1, 1)", "{v}.expand(-1, {v}.shape[1], -1)", "F.pixel_unshuffle({v}, 2)",
+        "{v}.roll(1, 1)", "{v}.expand(-1, {v}.shape[1], {same})", "F.pixel_unshuffle({v}, 2)",
         "{v}.repeat(1, {ones})", "torch.roll({v}, 1, dims=-1)", "{v}[0:1].expand_as({v})",
         "{v}.contiguous(memory_format=torch.channels_last)", "{v}.to({v}.dtype)",
-        "{v}.repeat_interleave(2, dim=1)", "F.unfold({v}, 2)",
+        "{v}.repeat_interleave(2, dim=1)", "F.unfold({v}, 2)", "F.unfold({v}, 2)",
+        "torch.roll({v}, 1, dims=1)",
     ]  # fmt: skip
+    if channels % 4 == 0:
+        forms += ["F.pixel_shuffle({v}, 2)"] * 6
+    if all(size % 2 == 0 for size in shape[2:]):
+        forms += ["F.pixel_unshuffle({v}, 2)"] * 4
+    same = ", ".join("-1" for _ in shape[2:])
     ones = ", ".join("2" if axis == 0 else "1" for axis in range(len(shape) - 1)) or "1"
     form = g.rng.choice(forms)
     name = form.split("(")[0].split(".")[-1]
-    return g.emit(name, form.format(v=value, g=g.rng.choice(groups), ones=ones), {}, value)
+    text = form.format(v=value, g=g.rng.choice(groups), ones=ones, same=same)
+    return g.emit(name, text, {}, value)
 
 
 def shuffle_layer(g: Grower, value: str) -> str | None:
@@ -93,8 +101,10 @@ def shuffle_layer(g: Grower, value: str) -> str | None:
     shape = g.shape(value)
     layers = ["nn.PixelShuffle(2)", "nn.Flatten()", "nn.Flatten(2)", "nn.ChannelShuffle(2)"]
     if len(shape) == 4:
-        layers += ["nn.ZeroPad2d(1)", "nn.ConstantPad2d((1, 0, 2, 1), 0.5)", "nn.Upsample((5, 7))"]
-        layers += ["nn.ReflectionPad2d(1)", "nn.Upsample(scale_factor=2, mode='bilinear')"]
+        layers += ["nn.ZeroPad2d(1)", "nn.ConstantPad2d((1, 0, 2, 1), 0.5)"] * 2
+        layers += ["nn.Upsample((5, 7))", "nn.Upsample(scale_factor=2, mode='bilinear')"]
+        layers += ["nn.ReflectionPad2d(1)"] * 2
+        layers += ["nn.PixelShuffle(2)"] * 3 if shape[1] % 4 == 0 else []
     layer = g.rng.choice(layers)
     return g.call(layer.split("(")[0].removeprefix("nn.").lower(), layer, value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.fuzzing import layouts, values, weighted
+from tests.fuzzing import layouts, merges, values, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,6 +185,7 @@ def container(g: Grower, value: str) -> str | None:
 PATTERNS: tuple[tuple[Draw, float], ...] = (
     (conv_norm_act, 6), (residual, 3), (branches, 3), (through, 5), (norm_first, 3),
     (scaled_relu, 1.5), (two_arms, 3), (squeeze_excite, 1), (chain_of_linear, 2), (standardized, 1),
-    (container, 1.5),
+    (container, 1.5), (merges.diverse_branches, 1.5), (merges.norm_of_branches, 1.5),
+    (merges.flat_norm, 1.5), (merges.narrow_rows, 1),
 )  # fmt: skip
 FOR_IMAGES = (branches, residual, standardized, container)

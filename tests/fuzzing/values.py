@@ -25,13 +25,15 @@ ACTIVATION_FUNCTIONS = (
 )  # fmt: skip
 RELUS = ("F.relu({v})", "{v}.relu()", "torch.relu({v})", "F.leaky_relu({v}, 0.2)")
 NOTHING = (
-    "nn.Identity()", "nn.Dropout(0.4)", "nn.Dropout2d(0.4)", "nn.Dropout(0.3, inplace=True)",
+    "nn.Identity()", "nn.Dropout(0.4)", "nn.Dropout2d(0.4)", "nn.Dropout2d(0.1)",
+    "nn.Dropout(0.3, inplace=True)",
 )  # fmt: skip
 WRITES = (
     "{v}.add_({c})", "{v}.mul_({c})", "{v} += {c}", "{v} *= {c}", "{v} -= {c}", "{v} /= {d}",
     "{v}.relu_()", "{v}.sub_({c})", "{v}.div_({d})", "{v}[:, :1] *= 2.0", "{v}[:, 0].add_(1.0)",
     "{v}.narrow(1, 0, 1).mul_(-1.5)", "{v}[..., :1] = 0.5", "{v}.neg_()", "{v}.clamp_(-2.0, 2.0)",
-    "{v}.flatten(1).mul_(0.5)", "{v}.copy_({v} * 2.0)", "{v}.view({v}.shape[0], -1).add_(1.0)",
+    "{v} *= {c}", "{v} *= {c}", "{v} -= {c}", "{v} -= {c}", "{v}.flatten(1).mul_(0.5)",
+    "{v}.copy_({v} * 2.0)", "{v}.view({v}.shape[0], -1).add_(1.0)",
 )  # fmt: skip
 
 
@@ -60,7 +62,8 @@ def affine(g: Grower, value: str) -> str | None:
         ("{v} * {c}", "{v} + {c}", "{v} - {c}", "{c} * {v}", "{c} + {v}", "{c} - {v}", "{v} / {d}",
          "torch.add({v}, {c})", "torch.mul({v}, {c})", "{v}.mul({c})", "{v}.add({c}, alpha=2)",
          "torch.sub({v}, {c})", "{v}.div({d})", "-{v}", "torch.neg({v})", "{v}.sub({c})",
-         "torch.sub({v}, {c}, alpha=0.5)", "torch.div({v}, {d})")
+         "torch.sub({v}, {c}, alpha=0.5)", "torch.div({v}, {d})", "torch.neg({v})", "-{v}",
+         "{v}.div({d})")
     )  # fmt: skip
     text, tensors = constant(g, value, divisor="{d}" in form)
     text = form.format(v=value, c=text, d=text)
@@ -98,7 +101,7 @@ def write(g: Grower, value: str) -> str | None:
     others = g.alike(value)
     found = re.search(r"\w+_(?=\()|\S?=", form)
     name = found.group() if found else "other"
-    if others and "{c}" in form and g.chance(0.5):
+    if others and "{c}" in form and g.chance(0.65):
         other = g.rng.choice(others)
         g.read.add(other)
         return g.write(f"write {name}", form.format(v=value, c=other), value)
@@ -123,11 +126,11 @@ def pool(g: Grower, value: str) -> str | None:
     padding, ceil = g.rng.choice((0, 0, 1)), g.chance(0.25)
     common = f"{kernel}, stride={stride}, padding={padding}, ceil_mode={ceil}"
     module, drawn = g.chance(0.5), g.rng.random()
-    if drawn < 0.4:
+    if drawn < 0.27:
         layer = f"nn.MaxPool{axes}d({common})"
         text = f"F.max_pool{axes}d({value}, {common})"
         return g.call("max pool", layer, value) if module else g.emit("max pool", text, {}, value)
-    if drawn < 0.75:
+    if drawn < 0.5:
         common += f", count_include_pad={g.chance(0.5)}"
         if axes > 1 and g.chance(0.2):
             common += f", divisor_override={g.rng.choice((1, 3, 4))}"
@@ -135,7 +138,7 @@ def pool(g: Grower, value: str) -> str | None:
         text = f"F.avg_pool{axes}d({value}, {common})"
         return g.call("avg pool", layer, value) if module else g.emit("avg pool", text, {}, value)
     size = g.rng.choice((1, 2, 3))
-    kind = "Max" if g.chance(0.2) else "Avg"
+    kind = g.rng.choice(("Max", "Avg"))
     text = f"F.adaptive_{kind.lower()}_pool{axes}d({value}, {size})"
     layer = f"nn.Adaptive{kind}Pool{axes}d({size})"
     name = f"adaptive {kind.lower()} pool"
@@ -148,7 +151,7 @@ def reduce(g: Grower, value: str) -> str | None:
     if rank < 3:
         return None
     axes = tuple(range(2, rank)) if g.chance(0.7) else (g.rng.randrange(rank),)
-    name = g.rng.choice(("mean", "mean", "mean", "sum", "amax"))
+    name = g.rng.choice(("mean", "mean", "mean", "sum", "sum", "amax", "amax"))
     keep = g.rng.choice((", keepdim=True", ", True", "", ""))
     home = g.chance(0.5)
     text = f"torch.{name}({value}, {axes}{keep})" if home else f"{value}.{name}({axes}{keep})"
@@ -171,6 +174,7 @@ def join(g: Grower, value: str) -> str | None:
         ("{v} + {o}", "{o} + {v}", "{v} + {o}", "torch.add({v}, {o})", "{v} - {o}", "{o} - {v}",
          "{v} * {o}", "{v} * {o}.sigmoid()", "{v} / ({o}.abs() + 0.5)", "{v}.add({o}, alpha=2)",
          "{v}.sub({o})", "torch.mul({o}, {v})", "{v} + {v}", "torch.maximum({v}, {o})",
-         "{v} / ({o}.sigmoid() + 0.5)", "{v} / {o}")
+         "{v} / ({o}.sigmoid() + 0.5)", "{v} / {o}", "torch.div({v}, {o}.abs() + 0.5)",
+         "{v}.mul({o})")
     )  # fmt: skip
     return g.emit("join", form.format(v=value, o=other), {}, value, other)

@@ -94,7 +94,7 @@ def transposed(g: Grower, value: str) -> str | None:
     stride, padding = g.rng.choice((1, 1, 2)), g.rng.choice((0, 0, 0, 1))
     extra = f"stride={stride}, padding={padding}, groups={groups}"
     extra += ", output_padding=1" if stride == 2 and g.chance(0.4) else ""
-    if g.chance(0.7):
+    if g.chance(0.55):
         layer = f"nn.ConvTranspose{axes}d({channels}, {outputs}, {kernel}, {extra}"
         return g.call("transposed conv", f"{layer}, bias={g.chance(0.5)})", value)
     kernels = (kernel,) * axes if isinstance(kernel, int) else kernel
@@ -104,11 +104,13 @@ def transposed(g: Grower, value: str) -> str | None:
     return g.emit("transposed conv function", text, weights, value)
 
 
-def linear(g: Grower, value: str) -> str | None:
+def linear(g: Grower, value: str, out: int | None = None) -> str | None:
     """Draw a linear layer on the last axis, in one of its spellings."""
     size = g.shape(value)[-1]
-    outputs = g.rng.randint(2, MOST_CHANNELS)
+    outputs = g.rng.randint(2, MOST_CHANNELS) if out is None else out
     drawn = g.rng.random()
+    if len(g.shape(value)) == 2 and drawn < 0.3:
+        return matrix_product(g, value, outputs)
     if drawn < 0.6:
         return g.call("linear", f"nn.Linear({size}, {outputs}, bias={g.chance(0.6)})", value)
     if drawn < 0.8:
@@ -117,6 +119,17 @@ def linear(g: Grower, value: str) -> str | None:
     weights = {"w": f"nn.Parameter(torch.empty({size}, {outputs}))"}
     text = g.rng.choice((f"{value} @ {{w}}", f"torch.matmul({value}, {{w}})"))
     return g.emit("matmul", text, weights, value)
+
+
+def matrix_product(g: Grower, value: str, outputs: int) -> str | None:
+    """Draw a product of two matrices, as one of the functions that take nothing else."""
+    weights = {"w": f"nn.Parameter(torch.empty({g.shape(value)[-1]}, {outputs}))"}
+    if g.chance(0.5):
+        text = g.rng.choice((f"torch.mm({value}, {{w}})", f"{value}.mm({{w}})"))
+        return g.emit("matmul", text, weights, value)
+    weights["b"] = f"nn.Parameter(torch.empty({outputs}))"
+    extra = g.rng.choice(("", "", ", beta=0.5", ", alpha=2.0, beta=-1"))
+    return g.emit("matmul", f"torch.addmm({{b}}, {value}, {{w}}{extra})", weights, value)
 
 
 def weighted(g: Grower, value: str) -> str | None:
@@ -128,7 +141,7 @@ def weighted(g: Grower, value: str) -> str | None:
         return linear_on_channels(g, value)
     if drawn < 0.2:
         return conv_function(g, value)
-    return transposed(g, value) if drawn < 0.32 else conv(g, value)
+    return transposed(g, value) if drawn < 0.34 else conv(g, value)
 
 
 def linear_on_channels(g: Grower, value: str) -> str | None:

@@ -91,3 +91,58 @@ def test_strides_that_are_asked_for() -> None:
 def test_volumes_keep_an_axis() -> None:
     model = Block(lambda m, x: m.a(x).mean((2, 3)).view(2, -1), a=nn.Conv3d(4, 4, 3))
     assert contiguous(model, drawn(2, 4, 9, 9, 9)) == ["a"]
+
+
+def test_pixels_of_volumes_are_shuffled_contiguous() -> None:
+    model = Block(lambda m, x: m.b(torch.relu(m.a(x))), a=nn.Conv3d(4, 4, 3), b=nn.PixelShuffle(2))
+    contiguous(model, drawn(2, 4, 6, 7, 8))
+
+
+def test_pixels_of_images_are_shuffled_channels_last() -> None:
+    def shuffled(m: Any, x: Tensor) -> Tensor:
+        return m.b(nn.functional.pixel_shuffle(torch.relu(m.a(x)), 2)).mean((2, 3))
+
+    assert contiguous(Block(shuffled, a=conv(), b=nn.Conv2d(2, 4, 1)), X) == []
+
+
+def test_a_maximum_over_a_volume_without_a_batch_is_contiguous() -> None:
+    model = Block(lambda m, x: nn.functional.max_pool3d(m.a(x), 2).mean(), a=conv())
+    assert contiguous(model, X) == ["a"]
+
+
+def test_a_maximum_over_volumes_stays_channels_last() -> None:
+    def pooled(m: Any, x: Tensor) -> Tensor:
+        return m.b(nn.functional.max_pool3d(torch.relu(m.a(x)), 2).flatten(1))
+
+    model = Block(pooled, a=nn.Conv3d(4, 4, 3), b=nn.Linear(108, 3))
+    assert contiguous(model, drawn(2, 4, 9, 9, 9)) == []
+
+
+def written_when_flattened(m: Any, x: Tensor) -> Tensor:
+    y = torch.relu(m.a(x))
+    y.flatten(1).mul_(0.5)
+    return m.b(y).mean((2, 3))
+
+
+def written_after_it_was_flattened(m: Any, x: Tensor) -> Tensor:
+    y = torch.relu(m.a(x))
+    flat = y.flatten(1)
+    y.add_(1.0)
+    return m.c(flat) + m.b(y).mean((2, 3))
+
+
+@pytest.mark.parametrize("run", [written_when_flattened, written_after_it_was_flattened])
+def test_a_result_that_is_written_through_a_view_is_contiguous(
+    run: Callable[[Any, Tensor], Tensor],
+) -> None:
+    model = Block(run, a=conv(), b=conv(), c=nn.Linear(1152, 8))
+    assert contiguous(model, X) == ["a"]
+
+
+def test_a_result_that_is_written_before_it_is_flattened_may_be_channels_last() -> None:
+    def run(m: Any, x: Tensor) -> Tensor:
+        y = m.a(x)
+        y[:, :1].mul_(0.5)
+        return m.b(y.flatten(1))
+
+    assert contiguous(Block(run, a=conv(), b=nn.Linear(1152, 3)), X) == []

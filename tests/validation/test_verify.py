@@ -203,3 +203,12 @@ class Widening(nn.Module):
 def test_a_long_error_of_the_model_is_cut_to_its_first_line() -> None:
     with pytest.raises(RequestError, match=r"^Conv2d cannot run on the example inputs .*[^\n]*$"):
         bnfuse.verify(nn.Conv2d(1, 1, 1).eval(), nn.Identity(), (None,))
+
+
+def test_a_model_of_several_dtypes_takes_the_inputs_it_always_took() -> None:
+    model = sequential(nn.BatchNorm2d(3), nn.Tanh(), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).half()
+    model.get_submodule("0").float()  # it stays, and its tensors come first in the fused model
+    model.register_parameter("first", nn.Parameter(torch.ones(1, dtype=torch.float16)))
+    fused = bnfuse.optimize(model.eval())
+    assert len(bnfuse.report(fused).folded) == 1
+    assert bnfuse.verify(model, fused, (x32(2, 3, 5, 5).half(),)).passed
