@@ -116,6 +116,23 @@ def test_a_crash_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check(TWO_NORMS).wrong == ["crash: optimize raised ValueError: no"]
 
 
+def test_a_second_optimization_that_breaks_calls_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise bnfuse.AssumptionError("no", "norm")
+
+    def broken(model: torch.nn.Module, *given: object, **named: object) -> torch.nn.Module:
+        made = real(model)
+        if hasattr(model, "_bnfuse_report"):
+            made.register_forward_pre_hook(refuse)
+        return made
+
+    real = bnfuse.optimize
+    monkeypatch.setattr(bnfuse, "optimize", broken)
+    assert check(TWO_NORMS).wrong == ["again, call: raised AssumptionError: no"]
+
+
 def test_a_changed_model_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(model: torch.nn.Module, *_: object, **__: object) -> torch.nn.Module:
         made = real(model)
