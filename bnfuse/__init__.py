@@ -2,7 +2,7 @@
 
 from bnfuse.bench import benchmark
 from bnfuse.errors import AssumptionError, BnfuseError
-from bnfuse.export import export_onnx
+from bnfuse.export import export_onnx, export_pt2, load
 from bnfuse.optimizer import explain, optimize
 from bnfuse.report import report
 from bnfuse.validation import verify
@@ -15,6 +15,8 @@ __all__ = [
     "benchmark",
     "explain",
     "export_onnx",
+    "export_pt2",
+    "load",
     "optimize",
     "report",
     "verify",

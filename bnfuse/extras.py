@@ -10,6 +10,7 @@ from bnfuse.errors import MissingDependencyError
 _EXTRA_OF = {
     "matplotlib": "plot",
     "onnx": "cpu",
+    "onnx_ir": "cpu",
     "onnxruntime": "cpu",
     "onnxscript": "cpu",
     "timm": "zoo",

@@ -126,6 +126,7 @@ def rewritten(
     example_kwargs: Mapping[str, Any] | None = None,
     *,
     skip: Sequence[str] = (),
+    dtype: torch.dtype | None = None,
 ) -> nn.Module:
     """Return what ``optimize`` does, each rewrite checked, the whole not: the caller sees to that.
 
@@ -134,6 +135,7 @@ def rewritten(
         example_inputs: As in ``optimize``.
         example_kwargs: As in ``optimize``.
         skip: As in ``optimize``.
+        dtype: As in ``optimize``.
 
     Raises:
         RequestError: As ``optimize`` does.
@@ -141,7 +143,7 @@ def rewritten(
     model = check_request(model)
     names = _as_names(skip)
     example = None if example_inputs is None else check_example(example_inputs, example_kwargs)
-    return _made(Request(model, skipper(names), example, is_verified=False), names)
+    return _made(Request(model, skipper(names), example, dtype, is_verified=False), names)
 
 
 def _made(request: Request, skip: tuple[str, ...]) -> nn.Module:

@@ -18,7 +18,9 @@ from bnfuse.extras import require
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FORMS = "torchvision:resnet50, timm:levit_128s or package.module:factory"
+    from bnfuse.importing.convert import Imported
+
+_FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx or net.pt2"
 _IMAGE = (1, 3, 224, 224)
 _VIDEO = (1, 3, 16, 112, 112)
 
@@ -31,15 +33,22 @@ class LoadedModel:
         model: The model.
         example_inputs: Positional arguments of a call.
         is_random: Whether its weights are random.
+        imported: The file it was read from.
     """
 
     model: nn.Module
     example_inputs: tuple[Any, ...]
     is_random: bool
+    imported: Imported | None = None
 
 
 def load_model(
-    spec: str, weights: Path | None = None, shapes: Sequence[str] = (), seed: int = 0
+    spec: str,
+    weights: Path | None = None,
+    shapes: Sequence[str] = (),
+    seed: int = 0,
+    *,
+    allow_pickle: bool = False,
 ) -> LoadedModel:
     """Make a model from its name on the command line.
 
@@ -47,16 +56,20 @@ def load_model(
     batch-norm statistics, since the defaults are nearly the identity. Nothing is downloaded.
 
     Args:
-        spec: ``torchvision:NAME``, ``timm:NAME``, or ``package.module:FACTORY``, where the factory
-            takes no arguments and returns a module, or a module and a tuple of example inputs.
+        spec: ``torchvision:NAME``, ``timm:NAME``, ``package.module:FACTORY``, where the factory
+            takes no arguments and returns a module, or a module and a tuple of example inputs, or
+            the path of an ``.onnx`` or a ``.pt2`` file.
         weights: A file with a state dict, loaded without running code in it.
         shapes: The shape of each input, like ``1x3x224x224``.
         seed: The seed for random weights and inputs.
+        allow_pickle: Whether to load a ``.pt2`` file that can run code while it is loaded.
 
     Raises:
         RequestError: There is no such model or file, or they do not fit.
         MissingDependencyError: torchvision or timm is not installed.
     """
+    if Path(spec).suffix in (".onnx", ".pt2"):
+        return _from_file(Path(spec), weights, shapes, seed, allow_pickle)
     source, _, name = spec.partition(":")
     if not source or not name:
         raise RequestError(f"there is no model {spec!r}: write one like {_FORMS}.")
@@ -154,6 +167,27 @@ def _from_timm(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     model = timm.create_model(name, pretrained=False)
     size = model.default_cfg.get("input_size", _IMAGE[1:])
     return model, (torch.randn(1, *size),)
+
+
+def _from_file(
+    path: Path, weights: Path | None, shapes: Sequence[str], seed: int, allow_pickle: bool
+) -> LoadedModel:
+    """Load an ONNX file, or an archive of torch.export."""
+    if weights is not None:
+        raise RequestError(f"{path} holds its own weights: leave out --weights.")
+    sizes = [_as_shape(shape) for shape in shapes]
+    if path.suffix == ".onnx":
+        from bnfuse.importing.convert import imported
+        from bnfuse.importing.example import example_of
+
+        read = imported(path)
+        example = example_of(read.file, sizes, seed)
+        return LoadedModel(read.module, example, is_random=False, imported=read)
+    from bnfuse.export.example import example_for
+    from bnfuse.export.pt2 import load
+
+    model = load(path, allow_pickle=allow_pickle)
+    return LoadedModel(model, example_for(model, sizes, seed), is_random=False)
 
 
 def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:

@@ -82,13 +82,17 @@ def test_readme_lists_every_reason() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/rules.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/rules.md", "docs/export.md"]
+)
 def test_documents_link_to_what_is_there(name: str) -> None:
     path = ROOT / name
     assert [x for x in LINKED.findall(path.read_text()) if not (path.parent / x).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/rules.md"])
+@pytest.mark.parametrize(
+    "name", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/rules.md", "docs/export.md"]
+)
 def test_documents_have_lines_of_120_columns(name: str) -> None:
     assert long_lines((ROOT / name).read_text()) == []
     assert len(long_lines("x" * (MOST_COLUMNS + 1))) == 1

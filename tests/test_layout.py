@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_TESTS_OF_THEIR_OWN = {
     "bnfuse/__init__.py": "tests/test_public_api.py",
     "bnfuse/__main__.py": "one call; run by tests/test_packaging.py and tests/cli/test_app.py",
+    "bnfuse/cli/arguments.py": "each is used by the tests of the commands",
     "bnfuse/cli/terminal.py": "what it prints is checked by the tests of the commands",
     "bnfuse/ops/table.py": "data; every spelling is read by tests/ops/test_calls.py",
     "bnfuse/outcomes.py": "what it reports is checked by tests/test_attempts.py",

@@ -12,11 +12,23 @@ import typer
 from bnfuse import __version__
 from bnfuse.bench import benchmark
 from bnfuse.cli import demo as demo_command
+from bnfuse.cli.arguments import (
+    AllowPickle,
+    Device,
+    ExportedFile,
+    Json,
+    Model,
+    OnnxFile,
+    Shapes,
+    Skip,
+    Weights,
+)
 from bnfuse.cli.doctor import diagnose
 from bnfuse.cli.terminal import OUT, error, note, progress, stage
+from bnfuse.cli.writing import written
 from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.export.atomic import atomic_file
-from bnfuse.export.onnx import read_report, write_onnx
+from bnfuse.export.stored_report import read_report
 from bnfuse.optimizer import explain as explain_model
 from bnfuse.optimizer import optimize as optimize_model
 from bnfuse.report.render import as_table
@@ -30,46 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fold batch norms into the layers around them, check the result, export it, time it.",
 )
-
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="torchvision:resnet50, timm:levit_128s, or package.module:factory, a function "
-        "without arguments that returns a module, or a module and a tuple of example inputs.",
-        show_default=False,
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="A file with the model's state_dict.", show_default=False),
-]
-Shapes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="SHAPE",
-        help="The shape of an input, like 1x3x224x224; once for each input.",
-        show_default=False,
-    ),
-]
-Skip = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="A layer, or a pattern, to leave alone.", show_default=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Device = Annotated[
-    str | None,
-    typer.Option(help="cpu or cuda; cuda where there is one.", show_default=False),
-]
-OnnxFile = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="FILE.onnx",
-        help="An exported file; without one the optimized model itself is meant.",
-        show_default=False,
-    ),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -103,11 +75,12 @@ def explain(
     model: Model,
     weights: Weights = None,
     shape: Shapes = None,
+    allow_pickle: AllowPickle = False,
     skip: Skip = None,
     as_json: Json = False,
 ) -> None:
     """Say what happens to each batch norm of a model, and why, without changing anything."""
-    loaded = _load(model, weights, shape)
+    loaded = _load(model, weights, shape, allow_pickle)
     with stage("Optimizing"):
         made = explain_model(loaded.model, loaded.example_inputs, skip=skip or ())
     OUT.print_json(data=made.to_dict()) if as_json else OUT.print(as_table(made))
@@ -116,16 +89,18 @@ def explain(
 @app.command()
 def optimize(
     model: Model,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write: net.onnx.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The file to write: net.onnx or net.pt2.")
+    ],
     weights: Weights = None,
     shape: Shapes = None,
+    allow_pickle: AllowPickle = False,
     skip: Skip = None,
 ) -> None:
     """Fold a model's batch norms and write it to a file that was run and compared."""
-    loaded = _load(model, weights, shape)
-    call = (loaded.example_inputs, dict[str, object]())
+    loaded = _load(model, weights, shape, allow_pickle)
     with stage("Optimizing, exporting and comparing"):
-        done = write_onnx(loaded.model, None, output, call, skip=skip or ())
+        done = written(loaded, output, skip or ())
     OUT.print(as_table(done.report, limit=20))
     if done.verification:
         OUT.print(done.verification.headline, markup=False, soft_wrap=True)
@@ -135,9 +110,10 @@ def optimize(
 @app.command()
 def verify(
     model: Model,
-    file: OnnxFile = None,
+    file: ExportedFile = None,
     weights: Weights = None,
     shape: Shapes = None,
+    allow_pickle: AllowPickle = False,
     device: Device = None,
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Show where the error grows, layer by layer.")
@@ -153,7 +129,7 @@ def verify(
         raise RequestError("--plot draws the layers' errors: ask for them with --per-layer.")
     if plot is not None:
         format_of(plot)  # a suffix without a format is known before any comparing
-    loaded = _load(model, weights, shape)
+    loaded = _load(model, weights, shape, allow_pickle)
     with stage("Comparing"):
         candidate = file if file is not None else optimize_model(loaded.model)
         outcome = verify_model(
@@ -175,6 +151,7 @@ def bench(
     file: OnnxFile = None,
     weights: Weights = None,
     shape: Shapes = None,
+    allow_pickle: AllowPickle = False,
     device: Device = None,
     seconds: Annotated[float, typer.Option(help="How long to measure.")] = 10.0,
     output: Annotated[
@@ -182,7 +159,7 @@ def bench(
     ] = None,
 ) -> None:
     """Time a model as it is, optimized, and in ONNX Runtime, in alternating blocks of calls."""
-    loaded = _load(model, weights, shape)
+    loaded = _load(model, weights, shape, allow_pickle)
     with ExitStack() as stack:
         # An unwritable path is known before any measuring.
         target = stack.enter_context(atomic_file(output)) if output is not None else None
@@ -202,7 +179,9 @@ def bench(
 
 @app.command()
 def report(
-    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A file bnfuse wrote.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file bnfuse wrote.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Print the report that an exported file carries."""
@@ -218,10 +197,12 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(1 if found.conflicts else 0)
 
 
-def _load(model: str, weights: Path | None, shapes: list[str] | None) -> LoadedModel:
+def _load(
+    model: str, weights: Path | None, shapes: list[str] | None, allow_pickle: bool
+) -> LoadedModel:
     """Make the model named on the command line, and say so if its weights are random."""
     with stage(f"Loading {model}"):
-        loaded = load_model(model, weights, shapes or ())
+        loaded = load_model(model, weights, shapes or (), allow_pickle=allow_pickle)
     if loaded.is_random:
         note("Weights and batch-norm statistics are random; --weights FILE loads trained ones.")
     return loaded

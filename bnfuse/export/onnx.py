@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections import Counter
-from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from bnfuse.capture import copy_model
+from bnfuse.capture import check_example
 from bnfuse.errors import ExportError, RequestError
-from bnfuse.export.atomic import atomic_file
-from bnfuse.export.onnx_file import REPORT_KEY, converted, describe, save_checked
+from bnfuse.export.onnx_file import converted, describe, name_values
+from bnfuse.export.onnx_store import atomic_onnx, is_too_large, save_checked, write
+from bnfuse.export.options import OnnxOptions
+from bnfuse.export.prepare import is_optimized, prepared
+from bnfuse.export.runtime import provider_names
+from bnfuse.export.sizes import compared
 from bnfuse.extras import require
-from bnfuse.optimizer import rewritten
-from bnfuse.report import Report, report
-from bnfuse.validation import Verification
-from bnfuse.validation import verify as compare
-from bnfuse.validation.inputs import map_tensors
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from torch import Tensor, nn
+    import torch
+    from torch import nn
 
+    from bnfuse.export.onnx_store import OnnxDraft
+    from bnfuse.export.program import Captured
+    from bnfuse.report import Report
+    from bnfuse.validation import Verification
     from bnfuse.validation.inputs import Arguments
-
-OTHER_BATCH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +37,21 @@ class OnnxExport:
 
     Attributes:
         path: Where it is.
-        verification: The comparison of the file, run in onnxruntime, with the unfused model; None
-            where it was asked not to be made.
+        data: The file beside it with its weights, where they are not in it.
+        verification: The comparison of the file, run in onnxruntime, with the unfused model, whose
+            ``device`` names the execution provider that ran it; None where it was asked not to be
+            made.
         dynamic_batch: Whether the file takes any batch size.
+        opset: The version of ONNX's operators that it is written in.
         nodes: How many nodes of each operator the file has.
         report: What happened to every batch norm.
     """
 
     path: Path
+    data: Path | None
     verification: Verification | None
     dynamic_batch: bool
+    opset: int
     nodes: dict[str, int]
     report: Report
 
@@ -61,12 +63,19 @@ def export_onnx(
     example_kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_batch: bool = True,
+    dynamic_shapes: Any = None,
+    opset_version: int | None = None,
+    dtype: torch.dtype | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    external_data: bool | str = "auto",
     verify: bool = True,
+    providers: Sequence[Any] | None = None,
 ) -> OnnxExport:
     """Write a model to an ONNX file, optimized, and compare the file with the unfused model.
 
     The file is written under a temporary name and renamed once it has passed its checks, so that a
-    failed export leaves what stood at ``path`` as it was.
+    failed export leaves what stood at ``path`` as it was. The same call writes the same bytes.
 
     Args:
         model: The model in eval mode, or what ``optimize`` returned for it. The former is
@@ -76,18 +85,44 @@ def export_onnx(
         example_kwargs: Keyword arguments of that call.
         dynamic_batch: Leave the first axis of every input open. Where the model fixes it, the
             file is written with the example's batch size and says so in ``dynamic_batch``.
-        verify: Whether to run the file in onnxruntime and compare, at the example's batch size
-            and, where it is open, at another.
+        dynamic_shapes: The sizes to leave open instead, as ``torch.export.export`` takes them; a
+            name, as in ``{"x": {0: "batch", 2: "height"}}``, will do for one.
+        opset_version: The version of ONNX's operators; the exporter's own choice by default.
+        dtype: ``torch.float16`` or ``torch.bfloat16`` for a file in that dtype, as in
+            ``optimize``: its inputs and outputs are in it too.
+        input_names: Names of the inputs, in the order of the tensors of a call; by default those
+            of the forward's parameters.
+        output_names: Names of the outputs.
+        external_data: Whether to put the weights into a file of their own beside ``path``, whose
+            name begins like it: ``True``, ``False``, or ``"auto"`` for where they are larger than
+            one ONNX file can be, 2 GB.
+        verify: Whether to run the file in onnxruntime and compare: at the example's sizes, and
+            where they are open at batch sizes 1 and 3, all other open ones twice as large.
+        providers: Execution providers of onnxruntime for that, in order, as its
+            ``InferenceSession`` takes them. By default CUDA where onnxruntime and PyTorch both
+            have it, else the CPU. The first one has to run the file.
 
     Raises:
-        RequestError: The model is not one that ``optimize`` takes.
+        RequestError: The model is not one that ``optimize`` takes, or an option does not fit it.
         ExportError: The file cannot be written or is not right.
+        VerificationError: It does not compute what the model computes.
         MissingDependencyError: onnx, onnxscript or onnxruntime is not installed.
     """
-    optimized = model if _is_optimized(model) else None
-    args = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
-    call: Arguments = (args, dict(example_kwargs or {}))
-    return write_onnx(model, optimized, path, call, dynamic_batch=dynamic_batch, verify=verify)
+    options = OnnxOptions(
+        dynamic_batch=dynamic_batch,
+        dynamic_shapes=dynamic_shapes,
+        opset_version=opset_version,
+        dtype=dtype,
+        input_names=input_names,
+        output_names=output_names,
+        external_data=external_data,
+        verify=verify,
+        providers=providers,
+    )
+    optimized = model if is_optimized(model) else None
+    return write_onnx(
+        model, optimized, path, check_example(example_inputs, example_kwargs), options
+    )
 
 
 def write_onnx(
@@ -95,10 +130,7 @@ def write_onnx(
     optimized: nn.Module | None,
     path: str | os.PathLike[str],
     call: Arguments,
-    *,
-    dynamic_batch: bool = True,
-    verify: bool = True,
-    skip: Sequence[str] = (),
+    options: OnnxOptions | None = None,
 ) -> OnnxExport:
     """Write an optimized model to a file that is compared with the unfused one.
 
@@ -107,109 +139,45 @@ def write_onnx(
         optimized: What is written; made from ``unfused`` if None.
         path: Where to write.
         call: The arguments of an example call.
-        dynamic_batch: As in ``export_onnx``.
-        verify: As in ``export_onnx``.
-        skip: As in ``optimize``.
+        options: How, as the arguments of ``export_onnx`` say.
 
     Raises:
         BnfuseError: As ``export_onnx`` does.
     """
+    options = options or OnnxOptions()
     target = Path(path)
-    if target.suffix != ".onnx":
-        raise RequestError(f"{target} does not end in .onnx: name the file like net.onnx.")
-    for module in ("onnx", "onnxscript", *(["onnxruntime"] if verify else [])):
+    options.check(target, ".onnx", is_given=optimized is not None)
+    for module in ("onnxscript", *(["onnxruntime"] if options.verify else [])):
         require(module, "to export ONNX")
-    with atomic_file(target) as temporary:
-        if obstacle := _obstacle(unfused, call):
-            raise RequestError(
-                f"{type(unfused).__name__} cannot run on the example inputs "
-                f"({type(obstacle).__name__}: {obstacle}): pass inputs that the model accepts."
-            ) from obstacle
-        reference = "unfused model in float64" if optimized is None else "optimized model given"
-        if optimized is None:
-            optimized = rewritten(unfused, *call, skip=skip)
-        made = report(optimized)
-        is_open = dynamic_batch and not _obstacle(unfused, map_tensors(_resized, call))
-        proto, is_dynamic = converted(optimized, call, is_open)
-        describe(proto, made)
-        save_checked(proto, temporary)
-        outcome = None
-        if verify:
-            try:
-                found = _verified(unfused, temporary, call, is_dynamic)
-            except RequestError as error:  # the user knows nothing of the temporary file
-                raise ExportError(str(error).replace(str(temporary), str(target))) from error
-            named = replace(found, candidate=target.name, reference=reference)
-            outcome = named.raise_if_failed()
+    options.check_onnx(require("onnx", "to export ONNX").defs.onnx_opset_version())
+    if options.verify and options.providers is not None:
+        provider_names(options.providers)  # one that is not there is known before any work
+    with atomic_onnx(target) as draft:
+        ready = prepared(unfused, optimized, call, options, smallest_batches=(1, 2))
+        model = converted(ready.captured, type(unfused).__name__, options.opset_version)
+        name_values(model, options.input_names, options.output_names)
+        proto = write(model, draft, options.puts_outside(is_too_large(model)))
+        describe(proto, ready.report, ready.source)
+        save_checked(proto, draft.path, target.name)
+        found = None
+        if options.verify:
+            found = _verified(unfused, draft, call, ready.captured, options)
+            if optimized is not None:
+                found = replace(found, reference="optimized model given")
+            found.raise_if_failed()
     nodes = dict(Counter(node.op_type for node in proto.graph.node).most_common())
-    return OnnxExport(target, outcome, is_dynamic, nodes, made)
+    opset = next(entry.version for entry in proto.opset_import if not entry.domain)
+    is_open = ready.captured.has_open_batch
+    return OnnxExport(target, draft.data, found, is_open, opset, nodes, ready.report)
 
 
-def read_report(path: str | os.PathLike[str]) -> Report:
-    """Return the report that ``export_onnx`` put into a file.
-
-    Raises:
-        RequestError: There is no such file, it is no ONNX file, or bnfuse did not write it.
-        MissingDependencyError: onnx is not installed.
-    """
-    onnx = require("onnx", "to read ONNX files")
-    target = Path(path)
-    if not target.is_file():
-        raise RequestError(f"there is no file {target}: check the path.")
+def _verified(
+    model: nn.Module, draft: OnnxDraft, call: Arguments, made: Captured, options: OnnxOptions
+) -> Verification:
+    """Run the draft and compare; the user knows nothing of its temporary name."""
     try:
-        proto = onnx.load(target, load_external_data=False)
-    except Exception as error:
-        raise RequestError(f"{target} is no ONNX file: {type(error).__name__}.") from error
-    found = {entry.key: entry.value for entry in proto.metadata_props}
-    if REPORT_KEY not in found:
-        raise RequestError(
-            f"{target} carries no report, it was not written by bnfuse: "
-            "only files from bnfuse.export_onnx do."
-        )
-    try:
-        return Report.from_dict(json.loads(found[REPORT_KEY]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(
-            f"{target} carries a report that this version of bnfuse cannot read "
-            f"({type(error).__name__}: {error}): use the version that wrote it."
-        ) from error
-
-
-def _is_optimized(model: nn.Module) -> bool:
-    try:
-        report(model)
-    except RequestError:
-        return False
-    return True
-
-
-def _obstacle(model: nn.Module, call: Arguments) -> Exception | None:
-    """Return what a call of the model raises, or None; the model is copied, not changed."""
-    args, kwargs = map_tensors(torch.clone, call)  # a forward may write its inputs
-    copied = copy_model(model).model
-    try:  # graph modules print what they raise as well
-        with torch.no_grad(), torch.random.fork_rng(), redirect_stderr(io.StringIO()):
-            copied(*args, **kwargs)
-    except Exception as error:
-        return error
-    return None
-
-
-def _verified(model: nn.Module, path: Path, call: Arguments, is_dynamic: bool) -> Verification:
-    """Compare the file with the model at the example's batch size and at another."""
-    at_example = compare(model, path, *call)
-    if not is_dynamic:
-        return at_example
-    resized = map_tensors(_resized, call)
-    at_other = compare(model, path, *resized)
-    outputs = [replace(o, name=f"{o.name}, example's batch") for o in at_example.outputs]
-    outputs += [replace(o, name=f"{o.name}, batch {OTHER_BATCH}") for o in at_other.outputs]
-    sets = at_example.input_sets + at_other.input_sets
-    return replace(at_example, outputs=tuple(outputs), input_sets=sets)
-
-
-def _resized(tensor: Tensor) -> Tensor:
-    """Return a tensor with another batch size, its entries repeated from the given one."""
-    if not tensor.ndim:
-        return tensor
-    return tensor[torch.arange(OTHER_BATCH) % len(tensor)]
+        found = compared(model, draft.path, call, made.open_axes, options.providers)
+    except (ExportError, RequestError) as error:
+        message = str(error).replace(str(draft.path), str(draft.target))
+        raise ExportError(message) from error
+    return replace(found, candidate=draft.target.name)

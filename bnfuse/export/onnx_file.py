@@ -1,101 +1,201 @@
-"""Convert a module to an ONNX protobuf, describe it, and save it checked."""
+"""From an exported program to an ONNX model: converted, without anything idle, named, described."""
 
 from __future__ import annotations
 
-import inspect
-import io
 import json
-import logging
-import warnings
-from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from bnfuse.errors import ExportError
+from bnfuse.errors import ExportError, RequestError
+from bnfuse.export.faults import conversion_error
+from bnfuse.export.onnx_shapes import settle_reshapes
+from bnfuse.export.program import quiet
 from bnfuse.extras import require
-from bnfuse.graph.part import registered_parts
+from bnfuse.report.render import headline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
-    from torch import nn
+    from torch.export import ExportedProgram
 
+    from bnfuse.export.program import Captured
     from bnfuse.report import Report
-    from bnfuse.validation.inputs import Arguments
 
 REPORT_KEY = "bnfuse.report"
 VERSION_KEY = "bnfuse.version"
+SOURCE_KEY = "bnfuse.source"
+TORCH_KEY = "torch.version"
+_MEANS = {torch.ops.aten.adaptive_avg_pool2d.default: torch.ops.aten.mean.dim}
+_FIRST_WITH_BFLOAT16 = 22
+"""The first opset whose convolutions and poolings take bfloat16."""
 
 
-def converted(optimized: nn.Module, call: Arguments, dynamic_batch: bool) -> tuple[Any, bool]:
-    """Return the model as an ONNX protobuf, and whether its batch size is open."""
-    if dynamic_batch:
-        try:
-            return _convert(optimized, call, _batch_axes(optimized, call)), True
-        except Exception:  # whatever stands in the way, the fixed size may still do
-            logging.getLogger(__name__).info("batch size is fixed by the model", exc_info=True)
+def converted(captured: Captured, name: str, opset_version: int | None = None) -> Any:
+    """Return a program as an ``onnx_ir.Model``.
+
+    Args:
+        captured: The program.
+        name: The class of the model, for messages.
+        opset_version: The version of ONNX's operators; None for the exporter's own choice.
+
+    Raises:
+        ExportError: An operator has no translation, or not into that version.
+    """
+    plain_means(captured.program)
+    if opset_version is None and _has_bfloat16(captured):
+        opset_version = _FIRST_WITH_BFLOAT16
     try:
-        return _convert(optimized, call, None), False
+        with quiet(), torch.no_grad():
+            made = torch.onnx.export(
+                captured.program,
+                dynamo=True,
+                dynamic_shapes=captured.dynamic_shapes,
+                opset_version=opset_version,
+                external_data=False,
+                verbose=False,
+            )
+        if made is None:
+            raise RuntimeError("torch.onnx returned nothing")  # noqa: TRY301 - one way out
     except Exception as error:
-        cause = error.__cause__ or error  # the exporter wraps it in advice over many lines
-        first_line = (str(cause).strip().splitlines() or [""])[0]
+        raise conversion_error(name, error) from error
+    model: Any = made.model
+    written = model.opset_imports.get("", opset_version)
+    if opset_version is not None and written != opset_version:
         raise ExportError(
-            f"torch.onnx cannot convert {type(optimized).__name__} "
-            f"({type(cause).__name__}: {first_line}): "
-            "torch.onnx.export(model, args, dynamo=True, report=True) writes the details."
-        ) from error
-
-
-def _convert(optimized: nn.Module, call: Arguments, dynamic_shapes: Any) -> Any:
-    args, kwargs = call
-    with _quiet(), torch.no_grad(), registered_parts(optimized):
-        program = torch.onnx.export(
-            optimized,
-            args,
-            kwargs=kwargs,
-            dynamo=True,
-            dynamic_shapes=dynamic_shapes,
-            external_data=False,
-            verbose=False,
+            f"{name} cannot be written in opset {opset_version}, only in {written}: "
+            f"pass opset_version={written}, or none."
         )
-    if program is None:
-        raise RuntimeError("torch.onnx returned nothing")
-    return program.model_proto
+    with quiet():
+        tidy(model)
+    return model
 
 
-def _batch_axes(optimized: nn.Module, call: Arguments) -> dict[str, Any]:
-    """Return torch.export's description of inputs whose first axis is one open batch size."""
-    batch = torch.export.Dim("batch", min=1)
+def plain_means(program: ExportedProgram) -> None:
+    """Write an average over all of an image as the mean it is.
 
-    def axes(leaf: Any) -> dict[int, Any] | None:
-        return {0: batch} if isinstance(leaf, torch.Tensor) and leaf.ndim else None
+    PyTorch decomposes such a pooling into a mean whose strides are set to those of the example
+    afterwards, which ONNX can only spell as a gather of every element by its number.
+    """
+    for pooling, mean in _MEANS.items():
+        for node in program.graph.find_nodes(op="call_function", target=pooling):
+            value, sizes = node.args
+            if all(size == 1 for size in sizes):
+                node.target = mean
+                node.args = (value, list(range(-len(sizes), 0)), True)
 
-    args, kwargs = call
-    names = list(inspect.signature(optimized.forward).parameters)
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return {name: pytree.tree_map(axes, value) for name, value in given.items()}
+
+def _has_bfloat16(captured: Captured) -> bool:
+    tensors = captured.program.state_dict.values()
+    return any(tensor.dtype is torch.bfloat16 for tensor in tensors)
 
 
-def describe(proto: Any, made: Report) -> None:
+def tidy(model: Any) -> None:
+    """Take out of an ``onnx_ir.Model`` what does nothing: identities, and what nothing reads.
+
+    What computes the targets of reshapes goes where they are known.
+    """
+    common = require("onnx_ir.passes.common", "to export ONNX")
+    for node in list(_nodes(model)):
+        if node.op_type == "Identity" and not node.domain:
+            _bypass(node)
+    settle_reshapes(model)
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)
+    common.RemoveUnusedOpsetsPass()(model)
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    """Yield the nodes of a model, with those of the graphs inside nodes and of its functions."""
+    ir = require("onnx_ir", "to export ONNX")
+    for graph in (model.graph, *model.functions.values()):
+        yield from ir.traversal.RecursiveGraphIterator(graph)
+
+
+def _bypass(node: Any) -> None:
+    """Let the readers of an identity read what it reads.
+
+    An output of a graph has to be a value of its own, made by a node: an identity stays where it
+    returns an input, a constant, a value of a graph around it, or one that is an output already.
+    """
+    ir = require("onnx_ir", "to export ONNX")
+    (source,), (result,) = node.inputs, node.outputs
+    if source is None:
+        return
+    is_output = result.is_graph_output()
+    maker = source.producer()
+    if is_output and (maker is None or maker.graph is not node.graph or source.is_graph_output()):
+        return
+    name = result.name
+    source.type, source.shape = source.type or result.type, source.shape or result.shape
+    ir.convenience.replace_all_uses_with(result, source, replace_graph_outputs=True)
+    node.graph.remove(node, safe=True)
+    if is_output:
+        source.name = name
+
+
+def name_values(
+    model: Any, input_names: Sequence[str] | None, output_names: Sequence[str] | None
+) -> None:
+    """Give the inputs and outputs of an ``onnx_ir.Model`` the names that were asked for.
+
+    Raises:
+        RequestError: There are more or fewer of them, or a name is taken.
+    """
+    graph = model.graph
+    ends = {id(value) for value in (*graph.inputs, *graph.outputs)}
+    values = [*graph.initializers.values(), *(v for node in _nodes(model) for v in node.outputs)]
+    taken = {value.name for value in values if id(value) not in ends}
+    for what, given, found in (
+        ("input", input_names, graph.inputs),
+        ("output", output_names, graph.outputs),
+    ):
+        if given is None:
+            continue
+        if len(given) != len(found):
+            was = ", ".join(str(value.name) for value in found)
+            raise RequestError(
+                f"{what}_names has {len(given)} names and the file {len(found)} {what}s ({was}): "
+                "name each of them."
+            )
+        for value, name in zip(found, given, strict=True):
+            value.name = name
+    names = [value.name for value in {id(v): v for v in (*graph.inputs, *graph.outputs)}.values()]
+    for name in names:
+        if name in taken or names.count(name) > 1:
+            raise RequestError(
+                f"{name!r} would name two values of the file: give every input and output a name "
+                "of its own."
+            )
+
+
+def describe(proto: Any, made: Report, source: str) -> None:
     """Replace the exporter's notes, which hold paths of this machine, by the report.
 
     Equal models make equal files, so the report goes without how long its checks took.
+
+    Args:
+        proto: The model.
+        made: What happened to every batch norm.
+        source: The class of the model, with its module.
     """
     from bnfuse import __version__
 
-    rows = replace(made, check_seconds=None).to_dict()
-
-    graphs = [proto.graph, *proto.functions]
-    for graph in graphs:
+    for graph in (proto.graph, *proto.functions):
         for noted in _noted(graph):
             del noted.metadata_props[:]
             noted.doc_string = ""
     del proto.metadata_props[:]
-    for key, value in ((VERSION_KEY, __version__), (REPORT_KEY, json.dumps(rows))):
+    proto.doc_string = headline(made)
+    rows = json.dumps(replace(made, check_seconds=None).to_dict())
+    entries = {
+        VERSION_KEY: __version__,
+        SOURCE_KEY: source,
+        TORCH_KEY: torch.__version__.partition("+")[0],
+        REPORT_KEY: rows,
+    }
+    for key, value in entries.items():
         proto.metadata_props.add(key=key, value=value)
     proto.producer_name, proto.producer_version = "bnfuse", __version__
 
@@ -111,34 +211,3 @@ def _noted(graph: Any) -> Iterator[Any]:
         branches = [attribute.g] if attribute.HasField("g") else attribute.graphs
         for branch in branches:
             yield from _noted(branch)
-
-
-def save_checked(proto: Any, path: Path) -> None:
-    """Write the file and have onnx check it in full."""
-    onnx = require("onnx", "to export ONNX")
-    try:
-        path.write_bytes(proto.SerializeToString(deterministic=True))
-        onnx.checker.check_model(str(path), full_check=True)
-    except OSError:
-        raise
-    except Exception as error:
-        raise ExportError(
-            f"the exported graph is not a valid ONNX file ({str(error).splitlines()[0]}): "
-            "please report the model."
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about its own internals from the user's terminal.
-
-    They come from many loggers with levels of their own; what matters is raised as well.
-    """
-    before = logging.root.manager.disable
-    try:
-        logging.disable(logging.CRITICAL)
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -34,6 +34,8 @@ def groups_of(given: Sequence[Any], target: Sequence[Any]) -> list[Group] | None
     Group(before=(1,), after=(1, 2))
     >>> groups_of(("n", 8, "h", "w"), ("n", 8, -1))[2]
     Group(before=(2, 3), after=(2,))
+    >>> groups_of(("n", 8, "h", "w"), ("n", 8, 49))[2]
+    Group(before=(2, 3), after=(2,))
     """
     front = 0
     while front < min(len(given), len(target)) and given[front] == target[front]:
@@ -67,10 +69,12 @@ def _middle(
     # An unknown number of elements: the rest is one group if -1 stands for part of it, and nothing
     # else in the target could stand for another size. Where the last axes have as many elements on
     # both sides, (n, 4) and (-1, 2, 2), they are a group of their own, whatever n is.
-    if wanted.count(-1) == 1 and all(isinstance(size, int) for size in wanted):
-        last = _last_numbers(sizes), _last_numbers([None if w == -1 else w for w in wanted])
-        return _from_behind(before, after, *last)
-    return None
+    if not wanted or not all(isinstance(size, int) for size in wanted) or wanted.count(-1) > 1:
+        return None
+    if -1 not in wanted:  # it has as many elements, or the reshape fails
+        return [Group(before, after)]
+    last = _last_numbers(sizes), _last_numbers([None if w == -1 else w for w in wanted])
+    return _from_behind(before, after, *last)
 
 
 def _last_numbers(sizes: Sequence[Any]) -> list[int]:

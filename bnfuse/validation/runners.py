@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from bnfuse.capture import copy_model
 from bnfuse.errors import RequestError
-from bnfuse.validation.inputs import cast_floating, is_dense, map_tensors
+from bnfuse.validation.inputs import cast_floating, floating_dtype, is_dense, map_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
@@ -66,46 +67,95 @@ class Candidate:
         device: Where it runs, with the runtime's provider.
         run: Computes the outputs.
         structured: Whether the outputs come in the model's own containers and dtypes.
+        narrow: Its dtype where that is another than the unfused model's, else None.
     """
 
     name: str
     device: str
     run: Callable[[Arguments], Any]
     structured: bool
+    narrow: torch.dtype | None = None
 
 
 def candidate_runner(
-    fused: nn.Module | str | Path, place: torch.device, dtype: torch.dtype | None = None
+    fused: nn.Module | str | Path,
+    place: torch.device,
+    model: nn.Module,
+    example: Arguments,
+    providers: Sequence[Any] | None = None,
 ) -> Candidate:
     """Return how to run a module or an exported file.
 
     Args:
         fused: The module or the path.
         place: Where to run it.
-        dtype: What to convert a module's floating-point inputs to; None to leave them.
+        model: The unfused model.
+        example: The arguments of a call of it.
+        providers: What to run an ONNX file with instead of what belongs to ``place``.
 
     Raises:
         RequestError: It is neither, or a file of a kind that cannot be run.
     """
     if isinstance(fused, nn.Module):
-        run = ModuleRun(moved(fused, place, None), dtype)
-        return Candidate(type(fused).__name__, _described(place), run, structured=True)
+        return _module_runner(fused, type(fused).__name__, place, model)
     if not isinstance(fused, str | Path):
         raise RequestError(
-            f"verify compares a module or an .onnx file with the model and got {fused!r}: "
+            f"verify compares a module or an exported file with the model and got {fused!r}: "
             "pass what bnfuse.optimize returned, or the path of an exported file."
         )
     path = Path(fused)
-    if path.suffix != ".onnx":
-        what = f"ends in {path.suffix}" if path.suffix else "has no suffix"
-        raise RequestError(
-            f"verify runs files that end in .onnx, and {path} {what}: "
-            "export the model with bnfuse.export_onnx and pass that file."
-        )
+    if path.suffix == ".onnx":
+        return _onnx_runner(path, place, model, example, providers)
+    if path.suffix == ".pt2":
+        from bnfuse.export.pt2 import load
+
+        return _module_runner(load(path), path.name, place, model)
+    what = f"ends in {path.suffix}" if path.suffix else "has no suffix"
+    raise RequestError(
+        f"verify runs files that end in .onnx or .pt2, and {path} {what}: "
+        "export the model with bnfuse.export_onnx or bnfuse.export_pt2 and pass that file."
+    )
+
+
+def _module_runner(fused: nn.Module, name: str, place: torch.device, model: nn.Module) -> Candidate:
+    """Return how to run a copy of a module, with its inputs in its own dtype."""
+    narrow = _narrower(model, fused)
+    return Candidate(
+        name, described(place), ModuleRun(moved(fused, place, None), narrow), True, narrow
+    )
+
+
+def _narrower(model: nn.Module, fused: nn.Module) -> torch.dtype | None:
+    """Return the dtype of a candidate that was made for a narrower one than the model's.
+
+    Such a candidate has no other; which tensor of a model with several comes first tells nothing.
+    """
+    tensors = [*fused.parameters(), *fused.buffers()]
+    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    narrow = dtypes - {floating_dtype(model, ((), {}))}
+    return narrow.pop() if len(dtypes) == len(narrow) == 1 else None
+
+
+def _onnx_runner(
+    path: Path,
+    place: torch.device,
+    model: nn.Module,
+    example: Arguments,
+    providers: Sequence[Any] | None,
+) -> Candidate:
+    """Return how to run an ONNX file, with its inputs in its own dtype."""
     from bnfuse.export.runtime import OnnxSession
 
-    session = OnnxSession(path, cuda=place.type == "cuda")
-    return Candidate(path.name, session.described, session.run, structured=False)
+    session = OnnxSession(path, cuda=place.type == "cuda", providers=providers)
+    leaves = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, torch.Tensor)]
+    own = floating_dtype(model, ((), {}))
+    given = next((leaf.dtype for leaf in leaves if leaf.is_floating_point()), own)
+    narrow = None if session.dtype in (None, given) else session.dtype
+
+    def run(arguments: Arguments) -> Any:
+        return session.run(arguments if narrow is None else cast_floating(arguments, narrow))
+
+    return Candidate(path.name, session.described, run, False, narrow)
 
 
 def moved(model: nn.Module, place: torch.device, dtype: torch.dtype | None) -> nn.Module:
@@ -126,7 +176,7 @@ def moved(model: nn.Module, place: torch.device, dtype: torch.dtype | None) -> n
     return copied.model
 
 
-def _described(place: torch.device) -> str:
+def described(place: torch.device) -> str:
     """Return ``cpu``, or the name of the GPU as well."""
     if place.type == "cuda":
         return f"{place} ({torch.cuda.get_device_name(place)})"

@@ -13,7 +13,7 @@ from bnfuse.capture import check_example, check_request
 from bnfuse.device import chosen_device
 from bnfuse.errors import RequestError
 from bnfuse.validation.compare import OutputComparison
-from bnfuse.validation.inputs import floating_dtype, input_sets, map_tensors
+from bnfuse.validation.inputs import input_sets, map_tensors
 from bnfuse.validation.layers import LayerComparison
 from bnfuse.validation.precision import full_precision
 from bnfuse.validation.reference import make_reference
@@ -42,6 +42,7 @@ def verify(
     seed: int = 0,
     per_layer: bool = False,
     by_parts: bool | None = None,
+    providers: Sequence[Any] | None = None,
 ) -> Verification:
     """Compare a candidate with the unfused model on several sets of inputs.
 
@@ -52,7 +53,8 @@ def verify(
 
     Args:
         model: The unfused model, or an exported program; it is copied, not changed.
-        fused: What ``optimize`` returned, or the path of an exported ``.onnx`` file.
+        fused: What ``optimize`` returned, or the path of an exported ``.onnx`` or ``.pt2`` file. A
+            file in another dtype than the model's is given its inputs in that dtype.
         example_inputs: Positional arguments of a call, which give shapes and dtypes.
         example_kwargs: Keyword arguments of that call.
         device: Where to run; by default a CUDA device where there is one, and for a file where
@@ -65,10 +67,13 @@ def verify(
             converted while it is called. By default where that copy and another may not fit into
             memory. A forward that reads the weights of a layer it does not call
             gets a copy nevertheless, and ``.reference`` says so.
+        providers: Execution providers of onnxruntime to run an ``.onnx`` file with, in order; by
+            default the one of ``device``. ``.device`` names the one that ran it.
 
     Raises:
         RequestError: The model cannot run on the example inputs, or ``fused`` is a file of another
-            kind, or one whose layers cannot be seen.
+            kind, or one whose layers cannot be seen, or there is no such provider.
+        ExportError: onnxruntime runs the file with another provider than the first of them.
         MissingDependencyError: An ``.onnx`` file is given and onnxruntime is not installed.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
@@ -83,8 +88,8 @@ def verify(
         device = file_device()
     place = chosen_device(device)
     with torch.no_grad(), full_precision(), torch.random.fork_rng():
-        narrow = _narrower(model, fused)
-        candidate = candidate_runner(fused, place, narrow)
+        candidate = candidate_runner(fused, place, model, example, providers)
+        narrow = candidate.narrow
         watchable = _watchable(candidate) if per_layer else None
         sets = [
             map_tensors(lambda t: t.to(place), arguments)
@@ -124,17 +129,3 @@ def _watchable(candidate: Candidate) -> ModuleRun:
             "pass what bnfuse.optimize returned."
         )
     return candidate.run
-
-
-def _narrower(model: nn.Module, fused: nn.Module | str | Path) -> torch.dtype | None:
-    """Return the dtype of a candidate that was made for a narrower one than the model's.
-
-    Such a candidate has no other; which tensor of a model with several comes first tells nothing.
-    """
-    if not isinstance(fused, nn.Module):
-        return None
-    tensors = [*fused.parameters(), *fused.buffers()]
-    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
-    nothing: Arguments = ((), {})
-    narrow = dtypes - {floating_dtype(model, nothing)}
-    return narrow.pop() if len(dtypes) == len(narrow) == 1 else None

@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = {
     "demo": ["--output", "--seconds"],
-    "explain": ["MODEL", "--weights", "--skip", "--json"],
-    "optimize": ["MODEL", "--output", "--weights", "--input", "--skip"],
+    "explain": ["MODEL", "--weights", "--allow-pickle", "--skip", "--json"],
+    "optimize": ["MODEL", "--output", "--weights", "--input", "--allow-pickle", "--skip"],
     "verify": [
-        *("MODEL", "FILE.onnx", "--weights", "--input", "--device"),
+        *("MODEL", "FILE", "--weights", "--input", "--allow-pickle", "--device"),
         *("--per-layer", "--plot", "--json"),
     ],
-    "bench": ["MODEL", "FILE.onnx", "--weights", "--input", "--device", "--seconds", "--output"],
-    "report": ["FILE.onnx", "--json"],
+    "bench": [
+        *("MODEL", "FILE.onnx", "--weights", "--input", "--allow-pickle", "--device"),
+        *("--seconds", "--output"),
+    ],
+    "report": ["FILE", "--json"],
     "doctor": ["--json"],
 }
 FOLDED = "Sequential: 1 of 1 batch norms folded."

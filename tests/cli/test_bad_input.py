@@ -67,8 +67,8 @@ def test_layers_of_a_file(run: Run, folder: Path) -> None:
 def test_file_of_another_kind(run: Run, folder: Path) -> None:
     (folder / "net.engine").write_bytes(b"engine")
     wanted = (
-        "verify runs files that end in .onnx, and net.engine ends in .engine: "
-        "export the model with bnfuse.export_onnx and pass that file."
+        "verify runs files that end in .onnx or .pt2, and net.engine ends in .engine: "
+        "export the model with bnfuse.export_onnx or bnfuse.export_pt2 and pass that file."
     )
     refused(run, folder, wanted, "verify", TINY, "net.engine")
 
@@ -143,7 +143,10 @@ def test_missing_zoo(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, mo
 @pytest.mark.parametrize(
     ("output", "wanted"),
     [
-        ("net.pt", "net.pt does not end in .onnx: name the file like net.onnx."),
+        (
+            "net.pt",
+            "net.pt ends in neither .onnx nor .pt2: name the file like net.onnx or net.pt2.",
+        ),
         (
             "nowhere/net.onnx",
             (
@@ -191,13 +194,13 @@ def test_files(run: Run, folder: Path) -> None:
     onnx.save(onnx.ModelProto(), folder / "net.onnx")
     wanted = (
         "net.onnx carries no report, it was not written by bnfuse: only files from "
-        "bnfuse.export_onnx do."
+        "bnfuse.export_onnx and bnfuse.export_pt2 do."
     )
     refused(run, folder, wanted, "report", "net.onnx")
     refused(
         run,
         folder,
-        r"verify runs files that end in \.onnx, and net\.pt ends in \.pt: export the model .+",
+        r"verify runs files that end in \.onnx or \.pt2, and net\.pt ends in \.pt: export .+",
         "verify",
         TINY,
         "net.pt",

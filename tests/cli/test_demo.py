@@ -8,7 +8,7 @@ import pytest
 
 from bnfuse.cli import demo
 from bnfuse.errors import ExportError, VerificationError
-from bnfuse.export.onnx import read_report
+from bnfuse.export.stored_report import read_report
 from bnfuse.validation import Verification
 
 if TYPE_CHECKING:

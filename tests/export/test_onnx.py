@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 import bnfuse
-import bnfuse.export.onnx as exporting
+import bnfuse.export.prepare as preparing
 from bnfuse.errors import VerificationError
-from bnfuse.export.onnx import export_onnx, read_report, write_onnx
+from bnfuse.export.onnx import export_onnx, write_onnx
+from bnfuse.export.options import OnnxOptions
+from bnfuse.export.stored_report import read_report
 from tests.support import sequential
 
 if TYPE_CHECKING:
@@ -82,15 +84,16 @@ def wrong_optimize(model: nn.Module, *_: Any, **__: Any) -> nn.Module:
     return optimized
 
 
-def test_file_is_checked_at_two_batch_sizes(exported: Exported) -> None:
+def test_file_is_checked_at_three_batch_sizes(exported: Exported) -> None:
     done = exported.done
     assert done.dynamic_batch
     assert done.verification is not None
     assert done.verification.passed
     assert done.verification.candidate == "small.onnx"
-    assert done.verification.input_sets == 6
+    assert done.verification.input_sets == 9
     assert [o.name for o in done.verification.outputs] == [
         "output, example's batch",
+        "output, batch 1",
         "output, batch 3",
     ]
 
@@ -141,7 +144,10 @@ def test_names_of_inputs_are_the_forwards(exported: Exported) -> None:
 def test_metadata(exported: Exported) -> None:
     proto = onnx.load(exported.done.path)
     entries = {entry.key: entry.value for entry in proto.metadata_props}
-    assert set(entries) == {"bnfuse.version", "bnfuse.report"}
+    assert list(entries) == ["bnfuse.version", "bnfuse.source", "torch.version", "bnfuse.report"]
+    assert entries["bnfuse.source"] == "torch.nn.modules.container.Sequential"
+    assert entries["torch.version"] == torch.__version__.partition("+")[0]
+    assert proto.doc_string == "Sequential: 2 of 2 batch norms folded."
     assert entries["bnfuse.version"] == bnfuse.__version__ == proto.producer_version
     assert proto.producer_name == "bnfuse"
     # How long the checks took is left out, since a file made twice has the same bytes.
@@ -187,6 +193,7 @@ def test_nested_and_keyword_arguments(tmp_path: Path) -> None:
     assert done.verification is not None
     assert [o.name for o in done.verification.outputs] == [
         *("['sum'], example's batch", "['product'], example's batch"),
+        *("['sum'], batch 1", "['product'], batch 1"),
         *("['sum'], batch 3", "['product'], batch 3"),
     ]
     assert bnfuse.verify(model, path, (pair,), {"scale": torch.tensor(0.5)}).passed
@@ -205,7 +212,9 @@ def test_optimized_model_is_its_own_reference(tmp_path: Path) -> None:
 def test_skipped_layers_stay_in_the_file(tmp_path: Path) -> None:
     call = ((torch.randn(2, 4),), dict[str, Any]())
     model = sequential(nn.Linear(4, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Linear(3, 2)).float()
-    done = write_onnx(model, None, tmp_path / "net.onnx", call, verify=False, skip=("2",))
+    done = write_onnx(
+        model, None, tmp_path / "net.onnx", call, OnnxOptions(verify=False, skip=("2",))
+    )
     assert done.nodes["BatchNormalization"] == 1
     assert [row.reason for row in done.report.kept] == ["skipped"]
 
@@ -214,13 +223,14 @@ def test_skipped_layers_stay_in_the_file(tmp_path: Path) -> None:
 def test_wrong_file_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bytes | None
 ) -> None:
-    monkeypatch.setattr(exporting, "rewritten", wrong_optimize)
+    monkeypatch.setattr(preparing, "rewritten", wrong_optimize)
     path = tmp_path / "net.onnx"
     if old:
         path.write_bytes(old)
     message = (
         r"^net\.onnx is not equal to the unfused model in float64: "
-        r"output, example's batch errs \S+, allowed \S+, output, batch 3 errs \S+, allowed \S+; "
+        r"output, example's batch errs \S+, allowed \S+, output, batch 1 errs \S+, allowed \S+, "
+        r"output, batch 3 errs \S+, allowed \S+; "
         r"do not deploy it, and please report the model\.$"
     )
     with pytest.raises(VerificationError, match=message):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-import bnfuse.export.onnx as exporting
+import bnfuse.export.prepare as preparing
 from bnfuse.errors import ExportError, MissingDependencyError, RequestError
 from bnfuse.export.onnx import export_onnx
 from tests.support import sequential
@@ -41,7 +41,7 @@ def test_wrong_suffix(tmp_path: Path) -> None:
 def test_unwritable_path_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "rewritten", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr(preparing, "rewritten", lambda *_, **__: pytest.fail("work was done"))
     path = tmp_path / "nowhere" / "net.onnx"
     wanted = (
         f"{path} cannot be written (No such file or directory): "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import onnxruntime
 import pytest
 import torch
 
-from bnfuse.errors import MissingDependencyError, RequestError
-from bnfuse.export.runtime import OnnxSession, file_device
+from bnfuse.errors import ExportError, MissingDependencyError, RequestError
+from bnfuse.export.runtime import OnnxSession, file_device, provider_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,3 +139,88 @@ def test_files_run_on_cuda_only_where_both_packages_can(
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert file_device() == device
+
+
+def is_strict(options: onnxruntime.SessionOptions) -> bool:
+    """Whether a session may not leave anything to the CPU."""
+    try:
+        entry = options.get_session_config_entry("session.disable_cpu_ep_fallback")
+    except RuntimeError:  # there is no such entry
+        return False
+    return str(entry) == "1"
+
+
+class Elsewhere:
+    """Stands for onnxruntime's session, which runs on the CPU whatever it is asked for."""
+
+    fails_if_strict = True
+
+    def __init__(self, path: str, options: Any, providers: list[Any], enable_fallback: int) -> None:
+        assert providers == [("CUDAExecutionProvider", {"use_tf32": "0"})]
+        assert enable_fallback == 0
+        if self.fails_if_strict and is_strict(options):
+            raise RuntimeError("fallback to CPU EP has been explicitly disabled by the user.")
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
+
+class Partly(Elsewhere):
+    """Stands for a session on CUDA that leaves some nodes to the CPU."""
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("fails_if_strict", [True, False])
+def test_silent_fall_back_to_the_cpu_is_an_error(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch, fails_if_strict: bool
+) -> None:
+    """Regression: it falls back without a word, https://github.com/microsoft/onnxruntime/issues/26996."""
+    monkeypatch.setattr("onnxruntime.InferenceSession", Elsewhere)
+    monkeypatch.setattr(Elsewhere, "fails_if_strict", fails_if_strict)
+    wanted = (
+        f"onnxruntime runs {exported.done.path} with CPUExecutionProvider, not with "
+        "CUDAExecutionProvider: install 'bnfuse[gpu]' in place of 'bnfuse[cpu]', see bnfuse "
+        "doctor, or run it on the CPU."
+    )
+    with pytest.raises(ExportError, match=f"^{re.escape(wanted)}$"):
+        OnnxSession(exported.done.path, cuda=True)
+
+
+def test_file_that_the_provider_runs_in_part(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.InferenceSession", Partly)
+    wanted = (
+        f"CUDAExecutionProvider cannot run all of {exported.done.path} (fallback to CPU EP has "
+        "been explicitly disabled by the user.): pass providers=['CUDAExecutionProvider', "
+        "'CPUExecutionProvider'] to let the CPU do the rest."
+    )
+    with pytest.raises(RequestError, match=f"^{re.escape(wanted)}$"):
+        OnnxSession(exported.done.path, cuda=True)
+
+
+def test_provider_that_is_not_there(exported: Exported) -> None:
+    start = re.escape("onnxruntime has no CoreMLExecutionProvider here, only ")
+    pattern = rf"{start}.*CPUExecutionProvider.*: name a provider that can run it\."
+    with pytest.raises(RequestError, match=f"^{pattern}$"):
+        OnnxSession(exported.done.path, providers=["CoreMLExecutionProvider"])
+
+
+@pytest.mark.parametrize("providers", ["CPUExecutionProvider", []])
+def test_providers_are_a_list(providers: Any) -> None:
+    wanted = (
+        f"providers is {providers!r}: pass a list of execution providers, such as "
+        "['CPUExecutionProvider']."
+    )
+    with pytest.raises(RequestError, match=f"^{re.escape(wanted)}$"):
+        provider_names(providers)
+
+
+def test_providers_with_settings(exported: Exported) -> None:
+    providers = [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
+    assert provider_names(providers) == ["CPUExecutionProvider"]
+    session = OnnxSession(exported.done.path, providers=providers)
+    assert session.provider == "CPUExecutionProvider"
+    assert session.dtype is torch.float32

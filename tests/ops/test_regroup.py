@@ -91,6 +91,27 @@ def test_unknown_sizes(
     assert regrouped(given_sizes, target) == wanted
 
 
+@settings(max_examples=150, deadline=None)
+@given(reshapes(), st.data())
+def test_groups_hold_whatever_the_unknown_sizes_are(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]], data: st.DataObject
+) -> None:
+    before, after = shapes
+    hidden = tuple(
+        f"size {axis}" if data.draw(st.booleans()) else size for axis, size in enumerate(before)
+    )
+    groups = groups_of(hidden, after)
+    assume(groups is not None)
+    check(groups or [], before, after)
+
+
+def test_axes_of_unknown_sizes_become_one_of_a_known_size() -> None:
+    found = groups_of(("n", 8, "h", "w"), ("n", 8, 49))
+    assert found == [Group((0,), (0,)), Group((1,), (1,)), Group((2, 3), (2,))]
+    assert regrouped(("n", 8, "h", "w"), ("n", 8, 49)) == ("n", 8, 49)
+    assert groups_of(("n", "h"), ("n",)) is None
+
+
 def test_nothing_is_known_where_unknown_sizes_may_cross() -> None:
     assert groups_of(("n", "h"), ("h", "n")) is None
     assert groups_of(("n", 8, "h"), ("n", "k", -1)) is None

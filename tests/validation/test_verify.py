@@ -118,7 +118,7 @@ def test_inputs_the_model_does_not_accept() -> None:
 
 def test_a_candidate_that_is_neither_module_nor_file() -> None:
     text = (
-        "verify compares a module or an .onnx file with the model and got 3: "
+        "verify compares a module or an exported file with the model and got 3: "
         "pass what bnfuse.optimize returned, or the path of an exported file."
     )
     with pytest.raises(RequestError, match=f"^{re.escape(text)}$"):

@@ -1,0 +1,38 @@
+"""Which exporter writes what the command line asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnfuse.errors import RequestError
+from bnfuse.export.onnx import OnnxExport, write_onnx
+from bnfuse.export.options import ExportOptions, OnnxOptions
+from bnfuse.export.pt2 import Pt2Export, write_pt2
+from bnfuse.importing.deploy import optimize_imported
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bnfuse.validation.inputs import Arguments
+    from bnfuse.zoo import LoadedModel
+
+
+def written(loaded: LoadedModel, output: Path, skip: Sequence[str]) -> OnnxExport | Pt2Export:
+    """Write an optimized model to a file of the kind that its name says.
+
+    What comes from an ONNX file and goes to one keeps its names, open sizes and metadata.
+
+    Raises:
+        BnfuseError: As the exporter does; the name ends like no file that there is one for.
+    """
+    call: Arguments = (loaded.example_inputs, {})
+    if output.suffix == ".pt2":
+        return write_pt2(loaded.model, None, output, call, ExportOptions(skip=skip))
+    if output.suffix != ".onnx":
+        raise RequestError(
+            f"{output} ends in neither .onnx nor .pt2: name the file like net.onnx or net.pt2."
+        )
+    if loaded.imported is not None:
+        return optimize_imported(loaded.imported, output, loaded.example_inputs, skip=skip)
+    return write_onnx(loaded.model, None, output, call, OnnxOptions(skip=skip))

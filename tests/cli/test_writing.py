@@ -1,0 +1,81 @@
+"""An ONNX file as the model on the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+import pytest
+from onnx import helper
+
+from tests.cli.support import TINY, refused
+from tests.importing.support import model, numbers, value
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.support import Run
+
+
+@pytest.fixture
+def source(folder: Path) -> Path:
+    """Return a file with a batch norm that can be folded."""
+    nodes = [
+        helper.make_node("BatchNormalization", ["input", "s", "s", "s", "v"], ["a"], name="bn"),
+        helper.make_node("MatMul", ["a", "head.weight"], ["output"], name="product"),
+    ]
+    kept = {"s": numbers(4), "v": numbers(4) ** 2 + 1, "head.weight": numbers(4, 3)}
+    path = folder / "net.onnx"
+    onnx.save(model(nodes, [value("input", ["n", 4])], ["output"], kept), path)
+    return path
+
+
+def test_a_file_is_optimized_to_a_file(run: Run, folder: Path, source: Path) -> None:
+    outcome = run("optimize", source.name, "-o", "out.onnx")
+    assert outcome.code == 0
+    assert "out.onnx is equal to the graph of net.onnx in float64" in outcome.words
+    assert [node.op_type for node in onnx.load(folder / "out.onnx").graph.node] == ["Gemm"]
+
+
+def test_a_file_is_optimized_to_an_archive(run: Run, folder: Path, source: Path) -> None:
+    assert run("optimize", source.name, "-o", "out.pt2").code == 0
+    assert (folder / "out.pt2").is_file()
+
+
+def test_a_file_is_explained_and_verified(run: Run, folder: Path, source: Path) -> None:
+    assert "net: 1 of 1 batch norms folded" in run("explain", source.name).words
+    assert run("optimize", source.name, "-o", "out.onnx").code == 0
+    assert run("verify", source.name, "out.onnx").code == 0
+
+
+def test_a_file_that_is_wrong(run: Run, folder: Path, source: Path) -> None:
+    refused(
+        run, folder, "there is no file no.onnx: check the path.",
+        "optimize", "no.onnx", "-o", "out.onnx",
+    )  # fmt: skip
+    refused(
+        run, folder, "net.onnx holds its own weights: leave out --weights.",
+        "optimize", "net.onnx", "-o", "out.onnx", "--weights", "w.pt",
+    )  # fmt: skip
+    refused(
+        run, folder,
+        "the input 'input' of net.onnx has the shape ?x4, and 2x5 is given: give one that fits.",
+        "optimize", "net.onnx", "-o", "out.onnx", "--input", "2x5",
+    )  # fmt: skip
+    proto = onnx.load(source)
+    proto.graph.node[0].CopyFrom(helper.make_node("Det", ["x"], ["y"], name="det"))
+    source.write_bytes(proto.SerializeToString())
+    refused(
+        run, folder,
+        "the node 'det' of net.onnx is the operator Det, which bnfuse does not convert: optimize "
+        "the PyTorch model it was exported from, or ask for the operator.",
+        "optimize", "net.onnx", "-o", "out.onnx",
+    )  # fmt: skip
+
+
+def test_a_name_of_no_kind(run: Run, folder: Path) -> None:
+    refused(
+        run, folder,
+        "out.txt ends in neither .onnx nor .pt2: name the file like net.onnx or net.pt2.",
+        "optimize", TINY, "-o", "out.txt",
+    )  # fmt: skip
