@@ -129,7 +129,7 @@ def measured(name: str) -> dict[str, Any]:
 def is_reached(row: dict[str, Any]) -> bool:
     """Whether as little is left as from PyTorch, and the file looks the same from outside."""
     made, direct, source = row["made"], row["direct"], row["source"]
-    return (
+    return bool(
         made["batch_norms"] == direct["batch_norms"]
         and made["multiplying"] == direct["multiplying"]
         and made["face"] == source["face"]
