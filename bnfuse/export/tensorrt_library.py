@@ -120,12 +120,13 @@ def is_default(target: str) -> bool:
 
 def new_log(library: Library) -> Any:
     """Return a logger that keeps errors in ``.errors`` instead of printing them."""
+    base = library.module.ILogger
 
-    class Log(library.module.ILogger):  # type: ignore[misc]  # the packages have no types
+    class Log(base):  # type: ignore[misc, valid-type]  # the packages have no types
         """Keeps what goes wrong."""
 
         def __init__(self) -> None:
-            library.module.ILogger.__init__(self)
+            base.__init__(self)
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:

@@ -88,8 +88,8 @@ def test_nothing_installed(monkeypatch: pytest.MonkeyPatch, no_gpu: None) -> Non
     assert str(caught.value) == (
         "tensorrt_rtx or tensorrt is needed for TensorRT engines and does not import "
         "(tensorrt_rtx: import of tensorrt_rtx halted; None in sys.modules; "
-        "tensorrt: import of tensorrt halted; None in sys.modules): pip install 'bnfuse[tensorrt-rtx]', or 'bnfuse[tensorrt]' on a "
-        "machine with an NVIDIA GPU."
+        "tensorrt: import of tensorrt halted; None in sys.modules): "
+        "pip install 'bnfuse[tensorrt-rtx]', or 'bnfuse[tensorrt]' on a machine with an NVIDIA GPU."
     )
 
 
