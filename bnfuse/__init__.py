@@ -2,7 +2,7 @@
 
 from bnfuse.bench import benchmark
 from bnfuse.errors import AssumptionError, BnfuseError
-from bnfuse.export import export_onnx, export_pt2, export_tensorrt, load
+from bnfuse.export import export_onnx, export_pt2, export_tensorrt, export_triton, load
 from bnfuse.optimizer import explain, optimize
 from bnfuse.report import report
 from bnfuse.validation import verify
@@ -17,6 +17,7 @@ __all__ = [
     "export_onnx",
     "export_pt2",
     "export_tensorrt",
+    "export_triton",
     "load",
     "optimize",
     "report",

@@ -19,7 +19,7 @@ from bnfuse.export.sizes import BATCHES, compared
 from bnfuse.export.tensorrt_build import build
 from bnfuse.export.tensorrt_facts import beside, facts_of
 from bnfuse.export.tensorrt_library import capability_here, find_library
-from bnfuse.export.tensorrt_ranges import ranges_of
+from bnfuse.export.tensorrt_ranges import LARGEST_BATCH, ranges_of
 from bnfuse.validation.inputs import floating_dtype
 
 if TYPE_CHECKING:
@@ -44,9 +44,11 @@ class TensorrtOptions(ExportOptions):
 
     Attributes:
         compute_capabilities: The GPUs to build for; None for those the library builds for.
+        largest_batch: The largest batch to build for where no bound is given.
     """
 
     compute_capabilities: Sequence[Any] | None = None
+    largest_batch: int = LARGEST_BATCH
 
     def for_graph(self, given: torch.dtype) -> OnnxOptions:
         """Return how to write the ONNX file that an engine is built from.
@@ -173,7 +175,7 @@ def write_tensorrt(
     graph_options = options.for_graph(floating_dtype(unfused, call))
     library = find_library()
     targets = library.chosen(options.compute_capabilities)
-    ranges = ranges_of(unfused, call, options.dynamic_shapes)
+    ranges = ranges_of(unfused, call, options.dynamic_shapes, options.largest_batch)
     with atomic_file(target) as temporary, atomic_file(beside(target)) as facts_file:
         with tempfile.TemporaryDirectory() as folder:
             graph = write_onnx(unfused, optimized, Path(folder) / "net.onnx", call, graph_options)

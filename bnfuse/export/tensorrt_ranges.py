@@ -41,14 +41,17 @@ Ranges = tuple[dict[int, Range], ...]
 """For each tensor of a call, in order, its open axes with their sizes."""
 
 
-def ranges_of(model: nn.Module, call: Arguments, dynamic_shapes: Any) -> Ranges:
+def ranges_of(
+    model: nn.Module, call: Arguments, dynamic_shapes: Any, largest_batch: int = LARGEST_BATCH
+) -> Ranges:
     """Return the sizes to build for.
 
     Args:
         model: The model, for the names of its arguments.
         call: The arguments of an example call.
         dynamic_shapes: As ``torch.export.export`` takes them; None for the first axis of every
-            tensor, from 1 to ``LARGEST_BATCH`` or the example's, whichever is larger.
+            tensor, from 1 to ``largest_batch`` or the example's, whichever is larger.
+        largest_batch: The largest size of a first axis that is open without a bound.
 
     Raises:
         RequestError: An axis other than the first is open without bounds, or the example does not
@@ -57,7 +60,10 @@ def ranges_of(model: nn.Module, call: Arguments, dynamic_shapes: Any) -> Ranges:
     args, kwargs = call
     if dynamic_shapes is None:
         tensors = [tensor for _, tensor, _ in _pairs("", (args, kwargs), None)]
-        return tuple({0: _batch(tensor.shape[0])} if tensor.ndim else {} for tensor in tensors)
+        return tuple(
+            {0: _batch(tensor.shape[0], 1, largest_batch)} if tensor.ndim else {}
+            for tensor in tensors
+        )
     names = list(inspect.signature(model.forward).parameters)
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     if not isinstance(dynamic_shapes, dict):
@@ -65,7 +71,7 @@ def ranges_of(model: nn.Module, call: Arguments, dynamic_shapes: Any) -> Ranges:
     found: list[dict[int, Range]] = []
     for name, value in given.items():
         for where, tensor, axes in _pairs(name, value, dynamic_shapes.get(name)):
-            found.append(_of_tensor(where, tensor, axes))
+            found.append(_of_tensor(where, tensor, axes, largest_batch))
     return tuple(found)
 
 
@@ -83,7 +89,7 @@ def _pairs(where: str, value: Any, shapes: Any) -> Iterator[tuple[str, torch.Ten
             yield from _pairs(f"{where}[{index}]", inner, part)
 
 
-def _of_tensor(where: str, tensor: torch.Tensor, axes: Any) -> dict[int, Range]:
+def _of_tensor(where: str, tensor: torch.Tensor, axes: Any, largest_batch: int) -> dict[int, Range]:
     """Return the ranges of one tensor's open axes."""
     if not isinstance(axes, dict):
         axes = dict(enumerate(axes or ()))
@@ -96,20 +102,22 @@ def _of_tensor(where: str, tensor: torch.Tensor, axes: Any) -> dict[int, Range]:
                 f"dynamic_shapes opens axis {axis} of {where}, which has {tensor.ndim} axes: "
                 "name axes that it has."
             )
-        found[axis] = _of_axis(f"axis {axis} of {where}", axis, tensor.shape[axis], dim)
+        size = tensor.shape[axis]
+        bound = None if axis else largest_batch
+        found[axis] = _of_axis(f"axis {axis} of {where}", size, dim, bound)
     return found
 
 
-def _of_axis(where: str, axis: int, size: int, dim: Any) -> Range:
+def _of_axis(where: str, size: int, dim: Any, largest_batch: int | None) -> Range:
     """Return the range of one open axis, whose size is a ``Dim``, a hint, or a name."""
     smallest, largest = getattr(dim, "min", None), getattr(dim, "max", None)
     if largest is None or largest >= _UNBOUNDED:  # without one it is no int, but compares as one
-        if axis:
+        if largest_batch is None:
             raise RequestError(
                 f"dynamic_shapes leaves {where} open without a bound, and an engine is built for "
                 "a range of sizes: pass torch.export.Dim(name, min=..., max=...)."
             )
-        return _batch(size, int(smallest or 1))
+        return _batch(size, int(smallest or 1), largest_batch)
     made = Range(max(1, int(smallest or 1)), size, int(largest))
     if not made.smallest <= size <= made.largest:
         raise RequestError(
@@ -119,5 +127,5 @@ def _of_axis(where: str, axis: int, size: int, dim: Any) -> Range:
     return made
 
 
-def _batch(size: int, smallest: int = 1) -> Range:
-    return Range(min(max(1, smallest), size), size, max(LARGEST_BATCH, size))
+def _batch(size: int, smallest: int, largest: int) -> Range:
+    return Range(min(max(1, smallest), size), size, max(largest, size))
