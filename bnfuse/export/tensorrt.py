@@ -115,8 +115,10 @@ def export_tensorrt(
     The graph that the engine is built from is run in onnxruntime and compared with the unfused
     model; the engine itself is run and compared where there is a GPU that it was built for, and
     otherwise ``.note`` says that it was not. The files are renamed once all checks have passed, so
-    that a failed export leaves what stood at ``path`` as it was. With ``tensorrt_rtx`` the same
-    call writes the same bytes; ``tensorrt`` picks kernels by timing them, so there it may not.
+    that a failed export leaves what stood at ``path`` as it was. The same call
+    builds from the same graph, byte for byte, whose digest stands beside the engine. So are the
+    bytes of most engines of ``tensorrt_rtx``, which numbers the values inside some networks in
+    another order each time; ``tensorrt`` picks kernels by timing them.
 
     Args:
         model: The model in eval mode, or what ``optimize`` returned for it.

@@ -7,6 +7,7 @@ to. TF32 is off, since float32 is to mean float32.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Built:
         layers: How many layers of each kind the network had that the library optimized.
         inputs: Its inputs.
         outputs: Its outputs.
+        graph_sha256: Of the ONNX file.
         seconds: How long parsing and building took.
     """
 
@@ -59,6 +61,7 @@ class Built:
     layers: dict[str, int]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    graph_sha256: str
     seconds: float
 
 
@@ -104,7 +107,8 @@ def build(library: Library, onnx_file: Path, ranges: Ranges, targets: tuple[str,
         raise ExportError(f"{library.described} cannot build the model ({log.first()}).")
     outputs = [network.get_output(index) for index in range(network.num_outputs)]
     seconds = time.perf_counter() - start
-    return Built(bytes(plan), layers, ports, tuple(map(_port, outputs)), seconds)
+    digest = hashlib.sha256(onnx_file.read_bytes()).hexdigest()
+    return Built(bytes(plan), layers, ports, tuple(map(_port, outputs)), digest, seconds)
 
 
 def _aim(trt: Any, config: Any, targets: tuple[str, ...]) -> None:

@@ -34,6 +34,8 @@ class EngineFacts:
         version: The version of that package.
         compute_capabilities: The GPUs it runs on.
         sha256: Of the engine's bytes.
+        graph_sha256: Of the ONNX file that it was built from. Equal calls make equal ones, also
+            where the library numbers its intermediate values differently each time.
         layers: How many layers of each kind went into it.
         inputs: Its inputs.
         outputs: Its outputs.
@@ -45,6 +47,7 @@ class EngineFacts:
     version: str
     compute_capabilities: tuple[str, ...]
     sha256: str
+    graph_sha256: str
     layers: dict[str, int]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -70,6 +73,7 @@ def facts_of(built: Built, library: Library, targets: tuple[str, ...], made: Rep
         library.version,
         targets,
         hashlib.sha256(built.engine).hexdigest(),
+        built.graph_sha256,
         built.layers,
         built.inputs,
         built.outputs,

@@ -58,6 +58,7 @@ def test_engine_with_what_went_into_it(tmp_path: Path) -> None:
     sizes = {"smallest": (1, 3, 3), "best": (2, 3, 3), "largest": (8, 3, 3)}
     assert made.inputs == (Port("x", "HALF", (-1, 3, 3), **sizes),)
     assert made.outputs == (Port("y", "HALF", (-1, 3, 3)),)
+    assert len(made.graph_sha256) == 64
     assert made.seconds > 0
 
 

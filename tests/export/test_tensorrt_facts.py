@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bnfuse.export.tensorrt_facts import EngineFacts
 
 INPUT = Port("x", "HALF", (-1, 3), (1, 3), (2, 3), (8, 3))
-BUILT = Built(b"engine", {"ACTIVATION": 1}, (INPUT,), (Port("y", "HALF", (-1, 3)),), 0.5)
+BUILT = Built(b"engine", {"ACTIVATION": 1}, (INPUT,), (Port("y", "HALF", (-1, 3)),), "ab", 0.5)
 
 
 def a_library(version: str = "1.7.1") -> Library:
@@ -51,6 +51,7 @@ def test_facts_come_back_as_they_were(engine: Path, facts: EngineFacts) -> None:
     assert read_facts(engine) == facts
     assert facts.library == "tensorrt_rtx"
     assert facts.layers == {"ACTIVATION": 1}
+    assert facts.graph_sha256 == "ab"
     made = Report.from_dict(facts.report)
     assert [row.name for row in made.folded] == ["1"]
     assert made.check_seconds is None  # equal engines have equal files

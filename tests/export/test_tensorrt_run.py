@@ -91,7 +91,7 @@ def an_engine(folder: Path, library: Library, content: bytes = b"engine") -> Pat
     path = folder / "net.engine"
     path.write_bytes(content)
     report = bnfuse.explain(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)).eval())
-    built = Built(content, {}, (INPUT,), (OUTPUT,), 0.1)
+    built = Built(content, {}, (INPUT,), (OUTPUT,), "", 0.1)
     beside(path).write_text(facts_of(built, library, ("8.6",), report).to_json())
     return path
 

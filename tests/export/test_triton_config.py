@@ -104,7 +104,7 @@ def test_tensors_of_an_onnx_file() -> None:
 
 def test_tensors_of_an_engine() -> None:
     ports = ((Port("x", "BF16", (-1, 3)),), (Port("y", "BOOL", (-1,)),))
-    facts = EngineFacts("0", "tensorrt", "1", (), "", {}, *ports, {})
+    facts = EngineFacts("0", "tensorrt", "1", (), "", "", {}, *ports, {})
     assert of_engine(facts) == (
         [ServedTensor("x", "TYPE_BF16", (-1, 3))],
         [ServedTensor("y", "TYPE_BOOL", (-1,))],
