@@ -4,8 +4,9 @@
 exported by ``torch.onnx.export`` with an open batch, that file is optimized as ``bnfuse optimize
 net.onnx -o out.onnx`` does, and ``bnfuse.export_onnx`` writes the PyTorch model to a third file.
 Both are checked as always; beside that the first and the second run in onnxruntime at batch 1 and 3
-on the same inputs. The column "own" has the error of the model's own float32. Results go to ``benchmarks/results/onnx_in.json`` after each model; a second run
-goes on where the first stopped, and ``--again`` measures anew.
+on the same inputs. The column "own" has the error of the model's own float32. Results go to
+``benchmarks/results/onnx_in.json`` after each model; a second run goes on where the first stopped,
+and ``--again`` measures anew.
 """
 
 from __future__ import annotations
