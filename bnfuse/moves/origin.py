@@ -97,11 +97,11 @@ def find_plan(
     if proven is None and origin.has_tensor and is_other:
         return decline("other-axis", call.name, _producer_name(program, origin))
     shapes = program.shapes if is_other else program.batched_shapes
+    likely = shapes.rank(origin.value) if proven is None else proven
     traveller = Traveller(
         program, shapes, call.name, origin.dtypes, call.kind is Kind.BATCH_NORM, with_maps,
-        with_bounds,
+        with_bounds if likely is not None else 0,  # bounds have the shape of one rank, no guess
     )  # fmt: skip
-    likely = traveller.shapes.rank(origin.value) if proven is None else proven
     obstacles: list[Decline] = []
     for rank in _candidate_ranks(program, origin, likely):
         affine = _affine(traveller, origin, rank)

@@ -268,8 +268,10 @@ def test_gradients_of_the_input() -> None:
     assert relative_error(got, wanted) < 1e-12
 
 
-@pytest.mark.parametrize(("sign", "is_padded", "kept"), [(1, False, 0), (0, False, 1), (1, True, 1)])
-def test_files_have_one_operation_in_the_place_of_two(sign: int, is_padded: bool, kept: int) -> None:
+@pytest.mark.parametrize(
+    ("sign", "is_padded", "kept"), [(1, False, 0), (0, False, 1), (1, True, 1)]
+)
+def test_one_operation_in_the_place_of_two_in_files(sign: int, is_padded: bool, kept: int) -> None:
     """ONNX Runtime is faster with one bound than with a batch norm and a relu, slower with two."""
     head = nn.Conv2d(4, 3, 3, padding=int(is_padded))
     model = sequential(nn.Sigmoid(), nn.BatchNorm2d(4), nn.ReLU(), head)
