@@ -4,8 +4,9 @@
 exported by ``torch.onnx.export`` with an open batch, that file is optimized as ``bnfuse optimize
 net.onnx -o out.onnx`` does, and ``bnfuse.export_onnx`` writes the PyTorch model to a third file.
 Both are checked as always; beside that the first and the second run in onnxruntime at batch 1 and 3
-on the same inputs. Results go to ``benchmarks/results/onnx_in.json`` after each model; a second run
-goes on where the first stopped, and ``--again`` measures anew.
+on the same inputs. The column "own" has the error of the model's own float32. Results go to
+``benchmarks/results/onnx_in.json`` after each model; a second run goes on where the first stopped,
+and ``--again`` measures anew.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from bnfuse.zoo import load_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from bnfuse.validation import Verification
 
 RESULTS = Path(__file__).parent / "results" / "onnx_in.json"
 BATCHES = (1, 3)
@@ -102,6 +105,12 @@ def difference(source: Path, made: Path, image: Tensor) -> float:
     return max(found)
 
 
+def own_error(found: Verification | None) -> float:
+    """Return by how much the model's own rounding changes its output, relatively."""
+    outputs = found.outputs if found is not None else ()
+    return max((output.own_error / output.scale for output in outputs), default=0.0)
+
+
 def measured(name: str) -> dict[str, Any]:
     """Make the three files of a model and compare them."""
     loaded = load_model(f"timm:{name}")
@@ -120,6 +129,7 @@ def measured(name: str) -> dict[str, Any]:
             "folded": len(done.report.folded) + len(done.report.merged),
             "kept": [row.name for row in done.report.kept],
             "max_rel_error": difference(source, made, image),
+            "own_rel_error": own_error(done.verification),
             "source": facts(source),
             "made": facts(made),
             "direct": facts(direct),
@@ -129,7 +139,7 @@ def measured(name: str) -> dict[str, Any]:
 def is_reached(row: dict[str, Any]) -> bool:
     """Whether as little is left as from PyTorch, and the file looks the same from outside."""
     made, direct, source = row["made"], row["direct"], row["source"]
-    return (
+    return bool(
         made["batch_norms"] == direct["batch_norms"]
         and made["multiplying"] == direct["multiplying"]
         and made["face"] == source["face"]
@@ -139,7 +149,7 @@ def is_reached(row: dict[str, Any]) -> bool:
 
 def as_table(rows: list[dict[str, Any]]) -> Table:
     """Return a row for each model."""
-    columns = ("model", "batch norms", "conv, matmul", "nodes", "to torch.onnx", "s", "")
+    columns = ("model", "batch norms", "conv, matmul", "nodes", "to torch.onnx", "own", "s", "")
     table = Table(*columns, box=None, title="torch.onnx.export, from that file, from PyTorch")
     for row in rows:
         files = [row[kind] for kind in ("source", "made", "direct")]
@@ -148,6 +158,7 @@ def as_table(rows: list[dict[str, Any]]) -> Table:
             row["model"],
             *(", ".join(str(file[key]) for file in files) for key in keys),
             f"{row['max_rel_error']:.1e}",
+            f"{row['own_rel_error']:.1e}",
             f"{row['seconds']:.0f}",
             "" if is_reached(row) else "missed",
         )

@@ -2,7 +2,14 @@
 
 from bnfuse.bench import benchmark
 from bnfuse.errors import AssumptionError, BnfuseError
-from bnfuse.export import export_onnx, export_pt2, load
+from bnfuse.export import (
+    compile_tensorrt,
+    export_onnx,
+    export_pt2,
+    export_tensorrt,
+    export_triton,
+    load,
+)
 from bnfuse.optimizer import explain, optimize
 from bnfuse.report import report
 from bnfuse.validation import verify
@@ -13,9 +20,12 @@ __all__ = [
     "AssumptionError",
     "BnfuseError",
     "benchmark",
+    "compile_tensorrt",
     "explain",
     "export_onnx",
     "export_pt2",
+    "export_tensorrt",
+    "export_triton",
     "load",
     "optimize",
     "report",

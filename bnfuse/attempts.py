@@ -18,6 +18,7 @@ from bnfuse.capture import copy_model
 from bnfuse.errors import AssumptionError, RequestError
 from bnfuse.graph.part import part_forward
 from bnfuse.outcomes import previous_report, undone_row, unfused
+from bnfuse.passes import PIPELINE, Pass
 from bnfuse.regions import BrokenRewriteError, RewriteChecks, RewriteKey
 from bnfuse.report.inventory import summed
 from bnfuse.report.report import attach
@@ -47,6 +48,7 @@ class Request:
         dtype: What to round every floating-point tensor to, once, after folding; None to keep.
         is_checked: Whether each rewrite is checked.
         is_verified: Whether the whole is checked as well, on the example.
+        pipeline: The passes to run.
     """
 
     model: nn.Module
@@ -55,6 +57,7 @@ class Request:
     dtype: torch.dtype | None = None
     is_checked: bool = True
     is_verified: bool = True
+    pipeline: tuple[Pass, ...] = PIPELINE
 
     @property
     def call(self) -> Arguments | None:
@@ -153,6 +156,7 @@ def _attempt(request: Request, known: Known) -> Attempt:
         known.other_axis,
         request.call,
         checks,
+        pipeline=request.pipeline,
     )
     module = rewriter.whole()
     for tensor in [*module.parameters(), *module.buffers()]:

@@ -14,7 +14,9 @@ _EXTRA_OF = {
     "onnxruntime": "cpu",
     "onnxscript": "cpu",
     "timm": "zoo",
+    "torch_tensorrt": "tensorrt",
     "torchvision": "zoo",
+    "tritonclient": "triton",
 }
 
 

@@ -12,6 +12,7 @@ from bnfuse.attempts import Request, optimized
 from bnfuse.capture import check_example, check_request
 from bnfuse.errors import RequestError
 from bnfuse.kernels.tune import tune as measure
+from bnfuse.passes import PIPELINE, Pass
 from bnfuse.report.report import report
 from bnfuse.validation.inputs import map_tensors
 
@@ -127,6 +128,7 @@ def rewritten(
     *,
     skip: Sequence[str] = (),
     dtype: torch.dtype | None = None,
+    pipeline: tuple[Pass, ...] = PIPELINE,
 ) -> nn.Module:
     """Return what ``optimize`` does, each rewrite checked, the whole not: the caller sees to that.
 
@@ -136,6 +138,7 @@ def rewritten(
         example_kwargs: As in ``optimize``.
         skip: As in ``optimize``.
         dtype: As in ``optimize``.
+        pipeline: The passes to run.
 
     Raises:
         RequestError: As ``optimize`` does.
@@ -143,7 +146,8 @@ def rewritten(
     model = check_request(model)
     names = _as_names(skip)
     example = None if example_inputs is None else check_example(example_inputs, example_kwargs)
-    return _made(Request(model, skipper(names), example, dtype, is_verified=False), names)
+    request = Request(model, skipper(names), example, dtype, is_verified=False, pipeline=pipeline)
+    return _made(request, names)
 
 
 def _made(request: Request, skip: tuple[str, ...]) -> nn.Module:

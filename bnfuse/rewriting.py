@@ -15,7 +15,7 @@ from bnfuse.graph import OptimizedModule, assemble
 from bnfuse.graph.hooks import FORWARD_HOOKS
 from bnfuse.graph.part import PartForward, install, part_forward
 from bnfuse.moves.formats import settle_formats
-from bnfuse.passes import PIPELINE, run_pass
+from bnfuse.passes import PIPELINE, Pass, run_pass
 from bnfuse.passes.fuse_activations import FuseActivations, pack_layers
 from bnfuse.regions import PartChecks, RewriteChecks
 from bnfuse.report.inventory import Inventory, Settled, is_norm, not_captured
@@ -53,6 +53,7 @@ class TreeRewriter:
         example: The arguments of a call, to capture for where no trace can.
         checks: What is known about rewrites from an earlier time, and what becomes known now.
         outcomes: What happened in each part, by its path.
+        pipeline: The passes to run.
     """
 
     root: nn.Module
@@ -62,6 +63,7 @@ class TreeRewriter:
     example: Arguments | None = None
     checks: RewriteChecks = field(default_factory=lambda: RewriteChecks(is_on=False))
     outcomes: dict[str, Settled] = field(default_factory=dict)
+    pipeline: tuple[Pass, ...] = PIPELINE
     _candidates: list[_Candidate] = field(default_factory=list)
     _seen: dict[int, nn.Module] = field(default_factory=dict)  # kept: no other gets its identity
     _traceable: dict[int, bool] = field(default_factory=dict)
@@ -198,7 +200,7 @@ class TreeRewriter:
             return self.is_skipped(prefix + name)
 
         results = []
-        for one in PIPELINE:
+        for one in self.pipeline:
             if isinstance(one, FuseActivations):  # its layers are opaque to whoever comes later
                 calibrate(program, lambda: self._call_of(path))
             results.append(run_pass(program, one, skips, checks))

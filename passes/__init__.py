@@ -3,6 +3,8 @@
 if __name__ != "bnfuse.passes":
     raise ImportError(f"this directory is the package bnfuse.passes; import that, not {__name__!r}")
 
+from dataclasses import replace
+
 from bnfuse.passes.base import Applied, Declined, Pass, PassReport, run_pass
 from bnfuse.passes.eliminate_identities import EliminateIdentities
 from bnfuse.passes.eliminate_reshapes import EliminateReshapes
@@ -24,8 +26,14 @@ PIPELINE: tuple[Pass, ...] = (
     FoldAffine(),  # again, since a merged sum has fewer readers
     MergeBranches(),  # again, for sums of values that were sums themselves
     FoldAffine(with_maps=True),  # last, since the sums it leaves stand in the way of others
+    FoldAffine(with_bounds=3),  # where the activation can stay, it is to stay
     FuseActivations(),  # when nothing folds any more: a fused layer is opaque to the others
 )
 """The passes in execution order."""
+ONNX_PIPELINE: tuple[Pass, ...] = tuple(
+    replace(one, with_bounds=1) if isinstance(one, FoldAffine) and one.with_bounds else one
+    for one in PIPELINE
+)
+"""The same for a file: with more than one bound ONNX Runtime is slower than with the batch norm."""
 
-__all__ = ["PIPELINE", "Applied", "Declined", "Pass", "PassReport", "run_pass"]
+__all__ = ["ONNX_PIPELINE", "PIPELINE", "Applied", "Declined", "Pass", "PassReport", "run_pass"]

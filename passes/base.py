@@ -68,7 +68,7 @@ class Match(Protocol):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of all layers that the rewrite would change: that one, unless told otherwise."""
+        """The names of all layers that the rewrite would change: that one, if no more are told."""
         return (self.name,)
 
     @property

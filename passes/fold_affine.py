@@ -10,6 +10,9 @@
     x ───────┬─ conv 1×1' ── y                     after: all that read it absorb it
              └─ conv 1×1' ── z
 
+    x ── bn ── relu ── conv 1×1 ── y               before, where both ways are barred
+    x ── max(·, −t/s) ── conv 1×1' ── y            after: bounds for each channel
+
 In eval mode a batch norm is the affine ``y = s x + t`` with ``s = γ / sqrt(σ² + ε)`` and
 ``t = β − s μ`` on axis 1; a product or a sum with a constant is one as well. It goes up into what
 makes its input if it can, past every operation that lets it through, else down into all that read
@@ -42,9 +45,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bnfuse.affine import round_once, round_weight
 from bnfuse.graph import guard_rank
+from bnfuse.graph.clamp import ChannelClamp
 from bnfuse.moves import Origin, Plan, find_plan, origin_of
 from bnfuse.moves.strides import copied, is_laid_out_alike, layout_matters
 from bnfuse.ops import write_weights
+from bnfuse.ops.clamps import write_clamp
 from bnfuse.ops.geometry import add_map
 from bnfuse.passes import base
 from bnfuse.passes.base import Applied, Declined
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
 
     from bnfuse.graph import Program
     from bnfuse.moves import Edit
+    from bnfuse.moves.step import Clamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,8 @@ class Match(base.Match):
         """The layer and those it would be folded into."""
         if isinstance(self.plan, Decline):
             return (self.name,)
-        return (self.name, *(edit.call.name for edit in self.plan.edits))
+        clamps = (clamp.call.name for clamp in self.plan.clamps)
+        return (self.name, *(edit.call.name for edit in self.plan.edits), *clamps)
 
     @property
     def ranks(self) -> tuple[tuple[fx.Node, int], ...]:
@@ -101,9 +108,13 @@ class FoldAffine:
     Attributes:
         with_maps: Whether a shift before a zero-padded convolution may become a map that is added
             behind it. That ends in a sum that other folds would have to pass, so it comes last.
+        with_bounds: How many operations on each element an activation on the way down may become,
+            as a clamp with bounds for each channel: one for each side, one for a shift. A fold that
+            leaves the activation as it is saves more, so this comes after; 0 leaves it always.
     """
 
     with_maps: bool = False
+    with_bounds: int = 0
     name: ClassVar[str] = "fold-affine"
     is_exact: ClassVar[bool] = True
 
@@ -112,7 +123,8 @@ class FoldAffine:
         origin = origin_of(program, node)
         if origin is None:
             return None
-        return Match(origin, find_plan(program, origin, with_maps=self.with_maps))
+        found = find_plan(program, origin, with_maps=self.with_maps, with_bounds=self.with_bounds)
+        return Match(origin, found)
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
         """Return why the affine has to stay, or None."""
@@ -124,24 +136,37 @@ class FoldAffine:
         if isinstance(match.plan, Decline):
             return Declined(match.name, node.name, match.plan)
         rounded = [(edit, _rounded(edit)) for edit in match.plan.edits]
-        into, extra = [], 0
-        for edit, tensors in rounded:
-            if tensors is None:
-                reason = decline("overflow", match.name, edit.call.name)
-                return Declined(match.name, node.name, reason)
+        clamps = [(clamp, _made(clamp, match.plan)) for clamp in match.plan.clamps]
+        unfit = [edit.call.name for edit, made in rounded if made is None]
+        unfit += [clamp.call.name for clamp, made in clamps if made is None]
+        if unfit:
+            return Declined(match.name, node.name, decline("overflow", match.name, unfit[0]))
         for value, rank in match.plan.ranks:
             guard_rank(program, value, rank, match.name)
-        for edit, tensors in rounded:
-            weight, bias = tensors or (edit.weight, edit.bias)
-            into.append(write_weights(program, edit.call, weight, bias))
-            extra += 0 if into[-1] == edit.call.name else weight.nbytes
-            if edit.border is not None:
-                add_map(program, edit.call, edit.border)
+        for clamp, module in clamps:
+            if module is not None:
+                write_clamp(program, clamp.call, module)
+        into, extra = _written(program, rounded)
         source = _laid_out(program, match.origin)
-        program.written_values.join(node, source)
+        if not match.plan.clamps or node not in program.written_values:
+            program.written_values.join(node, source)  # else what wrote it is a clamp now
         program.replace(node, source)
         program.erase(node)
-        return Applied(match.name, node.name, ", ".join(into), extra)
+        return Applied(match.name, node.name, into, extra)
+
+
+def _written(
+    program: Program, rounded: list[tuple[Edit, tuple[Tensor, Tensor | None] | None]]
+) -> tuple[str, int]:
+    """Write new tensors, and return the names of the layers that have them, and bytes added."""
+    into, extra = [], 0
+    for edit, tensors in rounded:
+        weight, bias = tensors or (edit.weight, edit.bias)
+        into.append(write_weights(program, edit.call, weight, bias))
+        extra += 0 if into[-1] == edit.call.name else weight.nbytes
+        if edit.border is not None:
+            add_map(program, edit.call, edit.border)
+    return ", ".join(into), extra
 
 
 def _laid_out(program: Program, origin: Origin) -> fx.Node:
@@ -155,10 +180,24 @@ def _laid_out(program: Program, origin: Origin) -> fx.Node:
     return dense
 
 
+def _made(clamp: Clamp, plan: Plan) -> ChannelClamp | None:
+    """Return a clamp in the dtype of what absorbs the affine behind it; None where none fits."""
+    likes = [_like(edit) for edit in plan.edits]
+    if len({like.dtype for like in likes}) != 1:
+        return None
+    made = clamp.bounds.rounded(likes[0])
+    return None if made is None else ChannelClamp(*made)
+
+
+def _like(edit: Edit) -> Tensor:
+    """Return the tensor whose dtype the new ones get."""
+    old = edit.call.tensor("weight")
+    return edit.call.owned["running_mean"].tensor if old is None else old
+
+
 def _rounded(edit: Edit) -> tuple[Tensor, Tensor | None] | None:
     """Return new tensors in the dtype of the old ones, or None where they do not fit it."""
-    old = edit.call.tensor("weight")
-    like = edit.call.owned["running_mean"].tensor if old is None else old
+    like = _like(edit)
     weight = round_weight(edit.weight, like)
     bias = None if edit.bias is None else round_once(edit.bias, like)
     border = None if edit.border is None else round_once(edit.border, like)

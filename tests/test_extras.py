@@ -24,9 +24,7 @@ def test_installed_package_is_imported() -> None:
 @pytest.mark.parametrize("module", sorted({*_EXTRA_OF, "torchvision.models"}))
 def test_missing_package(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    extra = {"timm": "zoo", "torchvision": "zoo", "matplotlib": "plot"}.get(
-        module.split(".")[0], "cpu"
-    )
+    extra = _EXTRA_OF[module.split(".")[0]]
     wanted = (
         f"{module} is needed to test and does not import "
         f"(import of {module} halted; None in sys.modules): pip install 'bnfuse[{extra}]'."
@@ -37,11 +35,16 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     assert isinstance(caught.value, bnfuse.BnfuseError)
 
 
+def test_which_extra_is_named() -> None:
+    known = {"timm": "zoo", "torchvision": "zoo", "matplotlib": "plot", "onnx": "cpu"}
+    assert {name: _EXTRA_OF[name] for name in known} == known
+
+
 def test_every_extra_that_is_named_exists_and_installs_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for module, extra in _EXTRA_OF.items():
-        names = [re.split(r"[><=]", line)[0] for line in project["optional-dependencies"][extra]]
-        assert module in names
+        lines = project["optional-dependencies"][extra]
+        assert module in [re.split(r"[><=[]", line)[0].replace("-", "_") for line in lines]
 
 
 def test_every_required_module_has_an_extra() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from bnfuse.errors import RequestError
 from bnfuse.zoo import load_model, load_weights, randomize_statistics
+from tests.importing.support import Case, numbers
 
 FACTORIES = """
 import torch
@@ -203,3 +204,17 @@ def test_bad_shape(text: str) -> None:
     wanted = f"{text!r} is no shape: write one like 1x3x224x224."
     with pytest.raises(RequestError, match=f"^{re.escape(wanted)}$"):
         load_model("timm:test_resnet", shapes=(text,))
+
+
+def test_an_onnx_file_is_a_model_with_inputs_of_its_shapes(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(Case("Relu", [numbers(2, 3)]).proto().SerializeToString())
+    loaded = load_model(str(path))
+    assert not loaded.is_random
+    assert loaded.imported is not None
+    assert loaded.imported.module is loaded.model
+    assert [tuple(x.shape) for x in loaded.example_inputs] == [(2, 3)]
+    (given,) = load_model(str(path), shapes=["7x3"]).example_inputs
+    assert given.shape == (7, 3)
+    with pytest.raises(RequestError, match="holds its own weights: leave out --weights"):
+        load_model(str(path), weights=tmp_path / "w.pt")

@@ -11,6 +11,7 @@ from bnfuse.affine.absorb import (
     border_kernel_transposed,
     scale_transposed_inputs,
 )
+from bnfuse.affine.bounds import Bounds, through_clamp, with_shift
 from bnfuse.affine.layout import (
     embedded,
     joined,
@@ -28,6 +29,7 @@ from bnfuse.affine.rounding import (
     forget,
     is_rounded,
     round_all,
+    round_bounds,
     round_once,
     round_weight,
 )
@@ -35,6 +37,7 @@ from bnfuse.affine.values import Affine
 
 __all__ = [
     "Affine",
+    "Bounds",
     "absorb_into_columns",
     "absorb_into_rows",
     "absorb_into_transposed",
@@ -52,9 +55,12 @@ __all__ = [
     "put_back",
     "regroup",
     "round_all",
+    "round_bounds",
     "round_once",
     "round_weight",
     "scale_transposed_inputs",
     "selected",
+    "through_clamp",
     "unpermuted",
+    "with_shift",
 ]

@@ -81,6 +81,33 @@ def round_weight(exact: Tensor, like: Tensor) -> Tensor | None:
     return None if error.norm() > unit * exact.norm() else rounded
 
 
+_LARGEST_BOUND = 4096.0
+
+
+def round_bounds(exact: Tensor, like: Tensor) -> Tensor | None:
+    """Round the bounds of a clamp, which may be infinite, to the dtype and device of ``like``.
+
+    In float16 a large bound ``b = t / s`` comes with weights ``W s`` below the normal numbers, each
+    off by up to 2^-25, so by ``2^-25 b`` in the product: more than 2^-13 of an output are not given
+    up.
+
+    Returns:
+        The rounded tensor, or None where a finite bound becomes infinite, or too large for that.
+
+    >>> round_bounds(torch.tensor([1.0, float("inf")], dtype=torch.float64), torch.zeros(1))
+    tensor([1., inf])
+    """
+    finite = exact[torch.isfinite(exact)]
+    if like.dtype is torch.float16 and (finite.abs() > _LARGEST_BOUND).any():
+        return None
+    rounded = exact.to(device=like.device, dtype=like.dtype)
+    if not torch.equal(rounded.isinf().to(exact.device), exact.isinf()):
+        return None
+    rounded = torch.empty_like(rounded, memory_format=torch.contiguous_format).copy_(rounded)
+    rounded.__dict__[_EXACT] = exact
+    return rounded
+
+
 def round_all(model: nn.Module, dtype: torch.dtype) -> None:
     """Round every floating-point tensor of a model, in place; each remembers what it was.
 

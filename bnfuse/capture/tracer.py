@@ -14,6 +14,7 @@ from bnfuse.capture.proxy import RecordingProxy
 from bnfuse.capture.signature import parameters_of
 from bnfuse.capture.watch import CaptureError, Notices, for_proxies, watching, watching_state
 from bnfuse.graph.border import BorderMap
+from bnfuse.graph.clamp import ChannelClamp
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.kernels import FusedLayer
 
@@ -74,7 +75,9 @@ class ModelTracer(fx.Tracer):
         """Whether a call of ``m`` stays one node."""
         if is_hooked(m) or isinstance(m, torch.jit.ScriptModule) or id(m) in self._by_reference:
             return True
-        if module_qualified_name in self._opaque or isinstance(m, BorderMap | FusedLayer):
+        if module_qualified_name in self._opaque:
+            return True
+        if isinstance(m, BorderMap | ChannelClamp | FusedLayer):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 

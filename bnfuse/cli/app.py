@@ -90,7 +90,8 @@ def explain(
 def optimize(
     model: Model,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The file to write: net.onnx or net.pt2.")
+        Path,
+        typer.Option("-o", "--output", help="What to write: net.onnx, net.pt2, net.engine."),
     ],
     weights: Weights = None,
     shape: Shapes = None,
@@ -104,6 +105,8 @@ def optimize(
     OUT.print(as_table(done.report, limit=20))
     if done.verification:
         OUT.print(done.verification.headline, markup=False, soft_wrap=True)
+    if unchecked := getattr(done, "note", ""):
+        OUT.print(unchecked, markup=False, soft_wrap=True)
     OUT.print(f"Wrote {output}.", markup=False, soft_wrap=True)
 
 

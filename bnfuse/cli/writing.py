@@ -8,6 +8,7 @@ from bnfuse.errors import RequestError
 from bnfuse.export.onnx import OnnxExport, write_onnx
 from bnfuse.export.options import ExportOptions, OnnxOptions
 from bnfuse.export.pt2 import Pt2Export, write_pt2
+from bnfuse.export.tensorrt import SUFFIXES, TensorrtExport, TensorrtOptions, write_tensorrt
 from bnfuse.importing.deploy import optimize_imported
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from bnfuse.zoo import LoadedModel
 
 
-def written(loaded: LoadedModel, output: Path, skip: Sequence[str]) -> OnnxExport | Pt2Export:
+def written(
+    loaded: LoadedModel, output: Path, skip: Sequence[str]
+) -> OnnxExport | Pt2Export | TensorrtExport:
     """Write an optimized model to a file of the kind that its name says.
 
     What comes from an ONNX file and goes to one keeps its names, open sizes and metadata.
@@ -29,9 +32,11 @@ def written(loaded: LoadedModel, output: Path, skip: Sequence[str]) -> OnnxExpor
     call: Arguments = (loaded.example_inputs, {})
     if output.suffix == ".pt2":
         return write_pt2(loaded.model, None, output, call, ExportOptions(skip=skip))
+    if output.suffix in SUFFIXES:
+        return write_tensorrt(loaded.model, None, output, call, TensorrtOptions(skip=skip))
     if output.suffix != ".onnx":
         raise RequestError(
-            f"{output} ends in neither .onnx nor .pt2: name the file like net.onnx or net.pt2."
+            f"{output} ends in none of .onnx, .pt2 and .engine: name the file like net.onnx."
         )
     if loaded.imported is not None:
         return optimize_imported(loaded.imported, output, loaded.example_inputs, skip=skip)

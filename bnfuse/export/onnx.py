@@ -16,6 +16,7 @@ from bnfuse.export.prepare import is_optimized, prepared
 from bnfuse.export.runtime import provider_names
 from bnfuse.export.sizes import compared
 from bnfuse.extras import require
+from bnfuse.passes import ONNX_PIPELINE
 
 if TYPE_CHECKING:
     import os
@@ -153,7 +154,7 @@ def write_onnx(
     if options.verify and options.providers is not None:
         provider_names(options.providers)  # one that is not there is known before any work
     with atomic_onnx(target) as draft:
-        ready = prepared(unfused, optimized, call, options, smallest_batches=(1, 2))
+        ready = prepared(unfused, optimized, call, options, (1, 2), ONNX_PIPELINE)
         model = converted(ready.captured, type(unfused).__name__, options.opset_version)
         name_values(model, options.input_names, options.output_names)
         proto = write(model, draft, options.puts_outside(is_too_large(model)))

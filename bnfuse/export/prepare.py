@@ -9,6 +9,7 @@ from bnfuse.errors import RequestError
 from bnfuse.export.program import captured
 from bnfuse.export.sizes import OTHER_BATCH, obstacle, with_batch
 from bnfuse.optimizer import rewritten
+from bnfuse.passes import PIPELINE, Pass
 from bnfuse.report import report
 from bnfuse.validation.inputs import cast_floating
 
@@ -51,6 +52,7 @@ def prepared(
     call: Arguments,
     options: ExportOptions,
     smallest_batches: tuple[int, ...] = (1,),
+    pipeline: tuple[Pass, ...] = PIPELINE,
 ) -> Prepared:
     """Optimize a model, unless that is done, and capture the result.
 
@@ -60,6 +62,7 @@ def prepared(
         call: The arguments of an example call.
         options: How it is to be written.
         smallest_batches: As in ``captured``.
+        pipeline: The passes to run.
 
     Raises:
         RequestError: It cannot run on the example, or is none that ``optimize`` takes.
@@ -72,7 +75,9 @@ def prepared(
         ) from problem
     source = f"{type(unfused).__module__}.{type(unfused).__qualname__}"
     if optimized is None:
-        optimized = rewritten(unfused, *call, skip=options.skip, dtype=options.dtype)
+        optimized = rewritten(
+            unfused, *call, skip=options.skip, dtype=options.dtype, pipeline=pipeline
+        )
     made = report(optimized)
     is_open = options.dynamic_batch and options.dynamic_shapes is None
     is_open = is_open and not obstacle(unfused, with_batch(call, OTHER_BATCH))

@@ -52,10 +52,13 @@ class BorderMap(nn.Module):
             return self._made(x, self.kernel)
         version = 0 if self.kernel.is_inference() else self.kernel._version
         dtype = self._dtype()
-        key = (x.shape[2:], dtype, self.kernel.dtype, self.kernel.device, id(self.kernel), version)
+        order = _order_of(x)
+        made_of = self.kernel.dtype, self.kernel.device, id(self.kernel), version
+        key = (x.shape[2:], dtype, order, *made_of)
         _, kept = self._kept.get(key, (None, None))
         if kept is None:
-            kept = self._made(x, self.kernel.detach().to(torch.float64)).to(dtype)
+            kept = self._made(x, self.kernel.detach().to(torch.float64))
+            kept = kept.to(dtype, memory_format=order)
             for oldest in list(self._kept)[: 1 - _MOST_SIZES]:
                 self._kept.pop(oldest, None)
             self._kept[key] = (self.kernel, kept)
@@ -78,3 +81,9 @@ class BorderMap(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the maps behind: a copy makes its own."""
         return {**self.__dict__, "_kept": {}}
+
+
+def _order_of(x: Tensor) -> torch.memory_format:
+    """Return how the result of a convolution of a value is laid out, and so its map."""
+    is_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format

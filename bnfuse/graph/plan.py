@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn.modules import module as torch_module
 
+from bnfuse.graph.clamp import ChannelClamp
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.plan_source import Source
 from bnfuse.kernels import FusedLayer
@@ -167,7 +168,8 @@ def _add_module(module: fx.GraphModule, node: fx.Node, source: Source, draft: Dr
     """Add a call of a module: by its kernel where it has chosen one."""
     layer: nn.Module = _at(module, str(node.target), draft)
     if not isinstance(layer, FusedLayer) or is_hooked(layer):
-        draft.is_open |= not type(layer).__module__.startswith("torch.nn.modules.")
+        is_known = type(layer).__module__.startswith("torch.nn.modules.")
+        draft.is_open |= not (is_known or type(layer) is ChannelClamp)
         source.call(node, layer)
         return
     cache = layer._cache

@@ -78,7 +78,7 @@ def optimize_imported(
     """
     options = OnnxOptions(
         dynamic_batch=False,
-        dynamic_shapes=_open_shapes(read.file),
+        dynamic_shapes=_open_shapes(read),
         opset_version=max(_OLDEST_WRITTEN, read.file.opset),
         input_names=list(read.file.inputs),
         output_names=[output.name for output in read.file.proto.graph.output],
@@ -110,10 +110,11 @@ def _check_conversion(read: Imported, call: Arguments, providers: Sequence[Any] 
         )
 
 
-def _open_shapes(file: OnnxFile) -> dict[str, Any] | None:
+def _open_shapes(read: Imported) -> dict[str, Any] | None:
     """Return the sizes to leave open as ``torch.export`` takes them."""
-    shapes = {identifier(name): _open_axes(file, name) or None for name in file.inputs}
-    return shapes if any(shapes.values()) else None
+    arguments = [str(n.target) for n in read.module.graph.nodes if n.op == "placeholder"]
+    axes = [_open_axes(read.file, name) or None for name in read.file.inputs]
+    return dict(zip(arguments, axes, strict=True)) if any(axes) else None
 
 
 def _open_axes(file: OnnxFile, name: str) -> dict[int, str]:
@@ -135,8 +136,10 @@ def _carry_metadata(file: OnnxFile, path: Path) -> None:
     told = {entry.key: entry.value for entry in file.proto.metadata_props}
     onnx = require("onnx", "to export ONNX")
     proto = onnx.load(path, load_external_data=False)
-    for key in told.keys() - {entry.key for entry in proto.metadata_props}:
+    known = {entry.key for entry in proto.metadata_props}
+    added = [key for key in told if key not in known]
+    for key in added:
         proto.metadata_props.add(key=key, value=told[key])
-    if told:
+    if added:
         with atomic_file(path) as temporary:
             temporary.write_bytes(proto.SerializeToString(deterministic=True))

@@ -10,10 +10,10 @@ from torch import fx
 
 from bnfuse.affine import Affine
 from bnfuse.moves.arithmetic import affine_of_arithmetic, constant_operand
-from bnfuse.moves.dtypes import keeps_dtype
-from bnfuse.moves.search import Plan, Search
+from bnfuse.moves.search import Plan
 from bnfuse.moves.step import Traveller
 from bnfuse.moves.strides import is_laid_out_alike, is_told_apart
+from bnfuse.moves.ways import way_out
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.linear import norm_affine, rank_with_channels_on_axis_1
 from bnfuse.ops.odd import oddities, written_tensors
@@ -75,13 +75,16 @@ def origin_of(program: Program, node: fx.Node) -> Origin | None:
     return Origin(call, values[0], dtypes, constant.ndim)
 
 
-def find_plan(program: Program, origin: Origin, *, with_maps: bool = False) -> Plan | Decline:
+def find_plan(
+    program: Program, origin: Origin, *, with_maps: bool = False, with_bounds: int = 0
+) -> Plan | Decline:
     """Return where an affine can go, or why it has to stay.
 
     Args:
         program: The program.
         origin: The affine.
         with_maps: Whether its shift may become a map behind a zero-padded convolution.
+        with_bounds: How many operations a clamp that it passes may become; 0 to leave its bounds.
     """
     call = origin.call
     if obstacle := _obstacle(program, call):
@@ -94,9 +97,11 @@ def find_plan(program: Program, origin: Origin, *, with_maps: bool = False) -> P
     if proven is None and origin.has_tensor and is_other:
         return decline("other-axis", call.name, _producer_name(program, origin))
     shapes = program.shapes if is_other else program.batched_shapes
-    is_norm = call.kind is Kind.BATCH_NORM
-    traveller = Traveller(program, shapes, call.name, origin.dtypes, is_norm, with_maps)
-    likely = traveller.shapes.rank(origin.value) if proven is None else proven
+    likely = shapes.rank(origin.value) if proven is None else proven
+    traveller = Traveller(
+        program, shapes, call.name, origin.dtypes, call.kind is Kind.BATCH_NORM, with_maps,
+        with_bounds if likely is not None else 0,  # bounds have the shape of one rank, no guess
+    )  # fmt: skip
     obstacles: list[Decline] = []
     for rank in _candidate_ranks(program, origin, likely):
         affine = _affine(traveller, origin, rank)
@@ -104,7 +109,7 @@ def find_plan(program: Program, origin: Origin, *, with_maps: bool = False) -> P
             continue
         if not affine.is_finite:
             return decline("not-finite", call.name)
-        found = _way_out(traveller, origin, affine)
+        found = way_out(traveller, origin, affine)
         if isinstance(found, Plan):
             return found
         obstacles.append(found)
@@ -159,72 +164,6 @@ def _affine(traveller: Traveller, origin: Origin, rank: int) -> Affine | None:
         found = affine_of_arithmetic(traveller, call, max(rank, 1))
         return found.map(lambda c: c.reshape(())) if found is not None and rank == 0 else found
     return norm_affine(call).on_axis(1, rank) if rank >= 2 else None
-
-
-def _way_out(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | Decline:
-    """Look up first, then down."""
-    upward = Search(traveller)
-    above = upward.up(origin.value, affine, origin.call.node)
-    plan = _checked(traveller, origin, affine, upward.plan)
-    if above is None and plan is not None:
-        return plan
-    below = _downward(traveller, origin, affine)
-    if isinstance(below, Plan):
-        return below
-    return above or below
-
-
-def _downward(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | Decline:
-    written = traveller.program.written_values
-    if origin.value in written or origin.call.node in written:
-        return traveller.decline("written-value")
-    if not keeps_dtype(traveller, origin):
-        return traveller.decline("no-linear-reader", "values that may have another dtype")
-    if not _keeps_shape(traveller, origin, affine):
-        return traveller.decline("no-linear-reader", "values that may have another shape")
-    search = Search(traveller)
-    obstacle = search.down(origin.call.node, affine)
-    if obstacle is not None:
-        return obstacle
-    plan = _checked(traveller, origin, affine, search.plan)
-    return plan or traveller.decline("other-axis", origin.call.name)
-
-
-def _keeps_shape(traveller: Traveller, origin: Origin, affine: Affine) -> bool:
-    """Whether what an affine is applied to has the shape of its result: a constant may grow it."""
-    if origin.call.kind is Kind.BATCH_NORM:
-        return True
-    wide = [axis for axis in range(affine.rank) if not affine.is_constant_on(axis)]
-    shape = traveller.shapes.of(origin.value)
-    return not wide or (
-        shape is not None
-        and all(shape[axis - affine.rank] == affine.scale.shape[axis] for axis in wide)
-    )
-
-
-def _checked(traveller: Traveller, origin: Origin, affine: Affine, plan: Plan) -> Plan | None:
-    """Return the plan with the ranks that need a guard alone, or None where one is wrong."""
-    ranks = traveller.program.shapes.ranks
-    needed: list[tuple[fx.Node, int]] = []
-    taken = [(origin.value, affine.rank)] if affine.is_placed else []
-    for value, rank in [*taken, *plan.ranks, *_relied_on(traveller, plan)]:
-        known = ranks.of(value)
-        if known is None and not traveller.is_norm and traveller.shapes.rank(value) != rank:
-            return None  # arithmetic takes any rank: no guard but the one for a convolution's batch
-        implied = [ranks.implied(value, other, fixed) for other, fixed in needed]
-        told = next((one for one in implied if one is not None), known)
-        if told is not None and told != rank:
-            return None
-        if told is None:
-            needed.append((value, rank))
-    return Plan(plan.edits, needed, plan.passed)
-
-
-def _relied_on(traveller: Traveller, plan: Plan) -> list[tuple[fx.Node, int]]:
-    """Return the ranks of what a plan passes that are not proven but were taken into account."""
-    passed = [value for node in plan.passed for value in (node, *node.all_input_nodes)]
-    ranks = {value: traveller.shapes.rank(value) for value in passed}
-    return [(value, rank) for value, rank in ranks.items() if rank is not None]
 
 
 def _producer_name(program: Program, origin: Origin) -> str:

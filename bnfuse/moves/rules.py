@@ -11,6 +11,7 @@ from bnfuse.moves.activations import (
 )
 from bnfuse.moves.arithmetic import down_through_arithmetic, up_through_arithmetic
 from bnfuse.moves.bounds import down_through_choice, up_through_choice
+from bnfuse.moves.clamps import down_through_clamp
 from bnfuse.moves.dtypes import down_through_cast, up_through_cast
 from bnfuse.moves.layout import down_through_layout, up_through_layout
 from bnfuse.moves.norms import up_into_embedding, up_into_own_affine
@@ -48,5 +49,6 @@ RULES: dict[Kind, Rule] = {
     **dict.fromkeys(_LAYOUT, Rule(up_through_layout, down_through_layout)),
     **dict.fromkeys((Kind.MEAN, Kind.SUM), Rule(up_through_reduction, down_through_reduction)),
     **dict.fromkeys(UNCHANGED, Rule(up_unchanged, down_unchanged)),
+    **dict.fromkeys((Kind.RECTIFIER, Kind.CLAMP), Rule(up_unchanged, down_through_clamp)),
 }
 """Kinds that are not here let nothing through."""

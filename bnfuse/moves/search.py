@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from bnfuse.graph.readers import value_readers, writes_in_place
+from bnfuse.graph.readers import value_readers
+from bnfuse.moves.clamps import is_in_place, is_replaceable
 from bnfuse.moves.rules import RULES
 from bnfuse.moves.step import Edit, Moved
 from bnfuse.ops.calls import layer_name, read_call
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bnfuse.affine import Affine
-    from bnfuse.moves.step import Traveller
+    from bnfuse.moves.step import Clamp, Traveller
     from bnfuse.ops import Call
 
 MOST_STEPS = 64
@@ -48,27 +49,30 @@ class Plan:
         edits: New tensors for the operations that absorb it.
         ranks: Values and the ranks they are taken to have.
         passed: The operations it passes on the way.
+        clamps: New bounds for clamps that it passes.
     """
 
     edits: list[Edit] = field(default_factory=list)
     ranks: list[tuple[fx.Node, int]] = field(default_factory=list)
     passed: list[fx.Node] = field(default_factory=list)
+    clamps: list[Clamp] = field(default_factory=list)
 
     def add(self, moved: Moved, call: Call) -> None:
         """Take in one step."""
         self.edits += moved.edits
         self.ranks += moved.ranks
         self.passed.append(call.node)
+        self.clamps += moved.clamps
 
-    def reset(self, counts: tuple[int, int, int]) -> None:
+    def reset(self, counts: tuple[int, int, int, int]) -> None:
         """Go back to where the plan was."""
-        edits, ranks, passed = counts
-        del self.edits[edits:], self.ranks[ranks:], self.passed[passed:]
+        edits, ranks, passed, clamps = counts
+        del self.edits[edits:], self.ranks[ranks:], self.passed[passed:], self.clamps[clamps:]
 
     @property
-    def counts(self) -> tuple[int, int, int]:
+    def counts(self) -> tuple[int, int, int, int]:
         """How far the plan is."""
-        return len(self.edits), len(self.ranks), len(self.passed)
+        return len(self.edits), len(self.ranks), len(self.passed), len(self.clamps)
 
 
 @dataclass(slots=True)
@@ -123,7 +127,9 @@ class Search:
 
     def _down_into(self, reader: fx.Node, value: fx.Node, affine: Affine) -> Decline | None:
         call = read_call(self.traveller.program, reader)
-        if call is None or call.hooked or writes_in_place(reader) or call.options.get("inplace"):
+        if call is None or call.hooked:
+            return self._no_rule(reader, call, "no-linear-reader")
+        if is_in_place(call) and not is_replaceable(self.traveller, call, value):
             return self._no_rule(reader, call, "no-linear-reader")
         if value not in call.operands:
             return self.traveller.decline("no-linear-reader", f"an argument of {call.name}")

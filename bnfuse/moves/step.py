@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, dtype, fx
 
-    from bnfuse.affine import Affine
+    from bnfuse.affine import Affine, Bounds
     from bnfuse.graph import Program
     from bnfuse.ops import Call
     from bnfuse.ops.shapes import Shapes
@@ -36,6 +36,19 @@ class Edit:
     border: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Clamp:
+    """New bounds for one call site of a clamp or a rectifier.
+
+    Attributes:
+        call: The call site.
+        bounds: What its value is kept between from now on.
+    """
+
+    call: Call
+    bounds: Bounds
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
     """What becomes of an affine at one operation.
@@ -45,11 +58,13 @@ class Moved:
             the way up, its result on the way down. None of them where it is absorbed.
         edits: New tensors for the operation.
         ranks: Values with the ranks that the step takes them to have.
+        clamps: New bounds for the operation.
     """
 
     onward: tuple[tuple[fx.Node, Affine], ...] = ()
     edits: tuple[Edit, ...] = ()
     ranks: tuple[tuple[fx.Node, int], ...] = ()
+    clamps: tuple[Clamp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,8 @@ class Traveller:
         dtypes: The dtypes of the tensors it comes from; none where they are plain numbers.
         is_norm: Whether it is a batch norm, which returns the dtype it is given, whatever its own.
         with_maps: Whether a shift may become a map that is added behind a padded convolution.
+        with_bounds: How many operations on each element a clamp may become that gets bounds for
+            each channel; 0 for no such clamp.
     """
 
     program: Program
@@ -71,6 +88,7 @@ class Traveller:
     dtypes: frozenset[dtype]
     is_norm: bool = True
     with_maps: bool = False
+    with_bounds: int = 0
 
     def decline(self, code: str, facts: str = "") -> Decline:
         """Return why the affine cannot go on."""

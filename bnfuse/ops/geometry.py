@@ -12,7 +12,6 @@ from torch import nn
 from bnfuse.affine import as_float64, round_once
 from bnfuse.affine.branch import Branch
 from bnfuse.graph.border import BorderMap
-from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops.calls import argument_names
 from bnfuse.ops.odd import is_fixed
 from bnfuse.ops.shape_rules import spatial_axes
@@ -143,7 +142,7 @@ def add_map(program: Program, call: Call, kernel: Tensor) -> None:
     border = BorderMap(rounded, options, is_transposed=is_transposed)
     path = program.place_module(f"{call.name}_border", border)
     node = call.node
-    readers = [user for user in node.users if not reads_metadata_only(user, node)]
+    readers = list(node.users)  # those of its shape as well, which the map does not change
     with program.graph.inserting_after(node):
         made = program.graph.call_module(path, (call.input,))
     with program.graph.inserting_after(made):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
+from bnfuse.graph.clamp import ChannelClamp
 from bnfuse.ops.table import Kind, Operation
 
 _ATEN = torch.ops.aten
@@ -64,6 +65,7 @@ RECTIFIERS = (
     ),
     Operation(
         kind=Kind.CLAMP,
+        modules=frozenset({ChannelClamp}),
         functions={
             **dict.fromkeys(
                 (torch.clamp, torch.clip, _ATEN.clamp.default), ("input", "min", "max")
@@ -76,7 +78,7 @@ RECTIFIERS = (
             "clamp_min": ("input", "min"),
             "clamp_max": ("input", "max"),
         },
-        options={"min": None, "max": None},
+        options={"min": None, "max": None, "shift": None},
     ),
     Operation(
         kind=Kind.ABSOLUTE,

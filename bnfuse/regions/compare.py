@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 EXACT = 1e-10
 """The relative error, channel by channel, that float64 stays far below where nothing cancels."""
+ZERO = 2.0**-46
+"""The error of a channel of zeros, relative to the largest channel: 64 units in the last place.
+
+Zeros that a rectifier made are the difference of two equal terms where its bounds have moved.
+"""
 OWN_ERRORS = 64.0
 """How many times the effect of changing inputs and weights by some ulps an error may be."""
 
@@ -54,7 +59,7 @@ def _of_one(old: Any, new: Any, *near: Any) -> tuple[float, str]:
         return 0.0, "not finite where it was"
     error = _by_channel(torch.where(finite, new.double() - old.double(), 0.0))
     scale = _by_channel(torch.where(finite, old.double(), 0.0))
-    allowed = EXACT * scale
+    allowed = torch.where(scale > 0, EXACT * scale, ZERO * scale.max())
     for other in (value for value in near if value.shape == old.shape):
         own = torch.where(finite & torch.isfinite(other), other.double() - old.double(), 0.0)
         allowed = torch.maximum(allowed, OWN_ERRORS * _by_channel(own))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from bnfuse.export.runtime import OnnxSession
+    from bnfuse.export.tensorrt_run import EngineSession
     from bnfuse.validation.inputs import Arguments
 
 
@@ -110,9 +112,11 @@ def candidate_runner(
         from bnfuse.export.pt2 import load
 
         return _module_runner(load(path), path.name, place, model)
+    if path.suffix in (".engine", ".plan"):
+        return _engine_runner(path, model, example)
     what = f"ends in {path.suffix}" if path.suffix else "has no suffix"
     raise RequestError(
-        f"verify runs files that end in .onnx or .pt2, and {path} {what}: "
+        f"verify runs files that end in .onnx, .pt2 or .engine, and {path} {what}: "
         "export the model with bnfuse.export_onnx or bnfuse.export_pt2 and pass that file."
     )
 
@@ -147,6 +151,21 @@ def _onnx_runner(
     from bnfuse.export.runtime import OnnxSession
 
     session = OnnxSession(path, cuda=place.type == "cuda", providers=providers)
+    return _file_runner(path.name, session, model, example)
+
+
+def _engine_runner(path: Path, model: nn.Module, example: Arguments) -> Candidate:
+    """Return how to run a TensorRT engine, with its inputs in its own dtype."""
+    from bnfuse.export.tensorrt_run import EngineSession
+
+    session = EngineSession(path)
+    return _file_runner(path.name, session, model, example)
+
+
+def _file_runner(
+    name: str, session: OnnxSession | EngineSession, model: nn.Module, example: Arguments
+) -> Candidate:
+    """Return how to run a loaded file, with its inputs in its own dtype."""
     leaves = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, torch.Tensor)]
     own = floating_dtype(model, ((), {}))
     given = next((leaf.dtype for leaf in leaves if leaf.is_floating_point()), own)
@@ -155,7 +174,7 @@ def _onnx_runner(
     def run(arguments: Arguments) -> Any:
         return session.run(arguments if narrow is None else cast_floating(arguments, narrow))
 
-    return Candidate(path.name, session.described, run, False, narrow)
+    return Candidate(name, session.described, run, False, narrow)
 
 
 def moved(model: nn.Module, place: torch.device, dtype: torch.dtype | None) -> nn.Module:

@@ -65,10 +65,19 @@ def test_layers_of_a_file(run: Run, folder: Path) -> None:
 
 
 def test_file_of_another_kind(run: Run, folder: Path) -> None:
+    (folder / "net.tflite").write_bytes(b"file")
+    wanted = (
+        "verify runs files that end in .onnx, .pt2 or .engine, and net.tflite ends in .tflite: "
+        "export the model with bnfuse.export_onnx or bnfuse.export_pt2 and pass that file."
+    )
+    refused(run, folder, wanted, "verify", TINY, "net.tflite")
+
+
+def test_engine_without_its_facts(run: Run, folder: Path) -> None:
     (folder / "net.engine").write_bytes(b"engine")
     wanted = (
-        "verify runs files that end in .onnx or .pt2, and net.engine ends in .engine: "
-        "export the model with bnfuse.export_onnx or bnfuse.export_pt2 and pass that file."
+        "net.engine has no net.engine.json beside it, which says what can load it: copy both "
+        "files that bnfuse.export_tensorrt wrote."
     )
     refused(run, folder, wanted, "verify", TINY, "net.engine")
 
@@ -145,7 +154,7 @@ def test_missing_zoo(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, mo
     [
         (
             "net.pt",
-            "net.pt ends in neither .onnx nor .pt2: name the file like net.onnx or net.pt2.",
+            "net.pt ends in none of .onnx, .pt2 and .engine: name the file like net.onnx.",
         ),
         (
             "nowhere/net.onnx",
@@ -200,7 +209,7 @@ def test_files(run: Run, folder: Path) -> None:
     refused(
         run,
         folder,
-        r"verify runs files that end in \.onnx or \.pt2, and net\.pt ends in \.pt: export .+",
+        r"verify runs files that end in \.onnx, \.pt2 or \.engine, and net\.pt ends in \.pt: .+",
         "verify",
         TINY,
         "net.pt",

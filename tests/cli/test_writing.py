@@ -76,6 +76,6 @@ def test_a_file_that_is_wrong(run: Run, folder: Path, source: Path) -> None:
 def test_a_name_of_no_kind(run: Run, folder: Path) -> None:
     refused(
         run, folder,
-        "out.txt ends in neither .onnx nor .pt2: name the file like net.onnx or net.pt2.",
+        "out.txt ends in none of .onnx, .pt2 and .engine: name the file like net.onnx.",
         "optimize", TINY, "-o", "out.txt",
     )  # fmt: skip

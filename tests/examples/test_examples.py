@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+ROOT = Path(__file__).parents[2]
+WITH_THEIR_OWN_TESTS = {"ray_batch.py": "tests/serving/test_ray.py"}
+EXAMPLES = [
+    path for path in sorted(ROOT.glob("examples/*.py")) if path.name not in WITH_THEIR_OWN_TESTS
+]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -19,3 +23,10 @@ def test_it_runs(example: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "3 of 3 batch norms folded" in done.stdout
     assert (tmp_path / "classifier.onnx").is_file()
+
+
+def test_the_others_have_tests_of_their_own() -> None:
+    assert EXAMPLES
+    for example, test in WITH_THEIR_OWN_TESTS.items():
+        assert (ROOT / "examples" / example).is_file()
+        assert example in (ROOT / test).read_text()

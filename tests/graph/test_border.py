@@ -57,6 +57,15 @@ def test_it_is_kept_for_eight_sizes() -> None:
     assert len(border._kept) == 8
 
 
+def test_it_is_laid_out_as_the_value() -> None:
+    border, x = made(), noise(2, 3, 5, 5)
+    last = border(x.contiguous(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert border(x).is_contiguous()
+    assert torch.equal(border(x), last)
+    assert border(x.contiguous(memory_format=torch.channels_last)) is last
+
+
 def test_it_follows_its_kernel() -> None:
     border, x = made(), noise(2, 3, 5, 5)
     border(x)

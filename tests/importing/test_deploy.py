@@ -108,6 +108,19 @@ def test_open_sizes_other_than_the_batch_stay_open(tmp_path: Path) -> None:
     assert_same(run(onnx.load(target), [x]), run(proto, [x]))
 
 
+def test_several_inputs_with_names_that_are_no_identifiers(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Sub", ["a b", "a_b"], ["c"], name="difference"),
+        helper.make_node("Relu", ["c"], ["the result"], name="relu"),
+    ]
+    proto = model(nodes, [value("a b", ["n", 3]), value("a_b", ["n", 3])], ["the result"])
+    source, target = saved(proto, tmp_path), tmp_path / "out.onnx"
+    optimize_onnx(source, target)
+    assert face(target) == face(source)
+    given = [numbers(5, 3), numbers(5, 3, seed=1)]
+    assert_same(run(onnx.load(target), given), run(proto, given))
+
+
 def test_half_precision_stays(tmp_path: Path) -> None:
     source = saved(network(["n", 3, 6, 6], dtype=np.float16), tmp_path)
     target = tmp_path / "out.onnx"

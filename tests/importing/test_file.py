@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -10,6 +11,7 @@ import torch
 from onnx import TensorProto, helper
 
 from bnfuse.errors import RequestError
+from bnfuse.importing.convert import load_onnx
 from bnfuse.importing.file import read_file
 from bnfuse.importing.operators import OPERATORS
 from tests.importing.support import Case, model, numbers, value
@@ -100,6 +102,26 @@ def test_a_file_cut_off(tmp_path: Path) -> None:
     path = saved(plain(), tmp_path)
     path.write_bytes(path.read_bytes()[:-20])
     assert "FILE" in refusal(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_files_are_read_or_refused(seed: int, tmp_path: Path) -> None:
+    """Bytes are changed or cut off; whatever is read from that, nothing else is raised."""
+    case = Case("Conv", [numbers(1, 2, 4, 4)], [numbers(2, 2, 3, 3), numbers(2)], {"pads": [1] * 4})
+    whole, path = case.proto().SerializeToString(), tmp_path / "net.onnx"
+    chance = random.Random(seed)
+    refusals: list[str] = []
+    for _ in range(75):
+        data = bytearray(whole)
+        for _ in range(chance.choice([1, 2, 5])):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        path.write_bytes(data[: chance.choice([len(data), chance.randrange(len(data))])])
+        try:
+            load_onnx(path)
+        except RequestError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 25
+    assert not [message for message in refusals if "\n" in message]
 
 
 @pytest.mark.parametrize("opset", [1, 12, 24, 99])
@@ -208,7 +230,5 @@ def test_weights_outside_the_folder(where: str, tmp_path: Path) -> None:
 def test_sizes_that_overflow(tmp_path: Path) -> None:
     proto = plain()
     proto.graph.initializer[0].dims[:] = [2**40, 2**40]
-    from bnfuse.importing.convert import load_onnx
-
     with pytest.raises(RequestError):
         load_onnx(saved(proto, tmp_path))

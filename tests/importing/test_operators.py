@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
@@ -34,6 +36,12 @@ GROUPS: tuple[ModuleType, ...] = (
 
 def test_no_operator_stands_in_two_groups() -> None:
     assert sum(len(group.OPERATORS) for group in GROUPS) == len(OPERATORS) > 100
+
+
+def test_the_documents_list_the_operators() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "import.md").read_text()
+    (listed,) = re.findall(r"and these operators:\n\n(.*?)\.\n", text, re.DOTALL)
+    assert listed.replace("\n", " ").split(", ") == sorted(OPERATORS)
 
 
 @pytest.mark.parametrize("name", sorted(OPERATORS))

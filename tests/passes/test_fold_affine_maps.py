@@ -67,6 +67,20 @@ def test_before_transposed_convolutions(dims: int, options: dict[str, Any]) -> N
     assert len(optimized_checked(model, noise(2, 4, *[5] * dims)).folded) == pays
 
 
+def test_who_asks_for_the_shape_asks_the_sum() -> None:
+    """Else the convolution could not be fused with the sum."""
+    model = sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+    model.append(Rows())
+    fused, report = bnfuse.optimize(model.float()), bnfuse.report(bnfuse.optimize(model))
+    assert len(report.folded) == 2
+    assert [row.into for row in bnfuse.report(fused).fused] == ["1"]
+
+
+class Rows(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.reshape(x.size(0), x.size(1), -1)
+
+
 @pytest.mark.parametrize(("outputs", "stride"), [(9, 1), (33, 2)], ids=str)
 def test_declined_where_it_costs_more(outputs: int, stride: int) -> None:
     model = sequential(nn.BatchNorm2d(4), nn.Conv2d(4, outputs, 3, stride, padding=1))

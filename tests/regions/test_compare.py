@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bnfuse.regions.compare import EXACT, OWN_ERRORS, difference
+from bnfuse.regions.compare import EXACT, OWN_ERRORS, ZERO, difference
 from tests.support import noise
 
 ONE = noise(2, 3, 4)
@@ -75,6 +75,16 @@ def test_a_small_channel_does_not_hide_behind_a_huge_one() -> None:
     error, complaint = difference([before], [after])
     assert complaint == "relative error 1.0e-03 on channel 2 of 3"
     assert error == pytest.approx(1e-33)
+
+
+@pytest.mark.parametrize(("share", "is_wrong"), [(0.5, False), (2.0, True)])
+def test_a_channel_of_zeros_is_held_to_the_largest(share: float, is_wrong: bool) -> None:
+    """The zeros of a rectifier become the difference of two equal terms."""
+    before = torch.ones(2, 3, 4, dtype=torch.float64)
+    before[:, 1] = 0.0
+    after = before.clone()
+    after[:, 1] -= share * ZERO
+    assert bool(difference([before], [after])[1]) is is_wrong
 
 
 @pytest.mark.parametrize(("share", "is_wrong"), [(0.5, False), (2.0, True)])

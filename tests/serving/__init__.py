@@ -1,0 +1,1 @@
+"""Exported models, served by what serves them: slow, each in an environment of its own."""
