@@ -149,7 +149,7 @@ def settings_of(optimization_level: int | None, workspace_bytes: int) -> dict[st
 
 
 def load_backend() -> Any:
-    """Import Torch-TensorRT, of a version that is known, on a machine with a GPU.
+    """Import Torch-TensorRT where it can be used.
 
     Raises:
         MissingDependencyError: It is not installed, or does not import.
@@ -171,8 +171,7 @@ def load_backend() -> Any:
     if not torch.cuda.is_available():
         raise ExportError(
             "Torch-TensorRT compiles for the GPU in use, and there is no NVIDIA GPU or driver "
-            "here: run this where there is one, or build with bnfuse.export_tensorrt and "
-            "tensorrt-rtx."
+            "here: run this where there is one, or build with bnfuse.export_tensorrt."
         )
     try:
         with quiet():
@@ -201,17 +200,15 @@ def program_of(module: nn.Module, call: Arguments, dynamic_shapes: Any) -> Captu
     """Capture a module, with its batch size open within bounds where nothing else is asked for."""
     if dynamic_shapes is not None:
         return captured(module, call, dynamic_batch=False, dynamic_shapes=dynamic_shapes)
-    args, kwargs = call
     tensors = [leaf for leaf in pytree.tree_leaves(call) if isinstance(leaf, torch.Tensor)]
     largest = max([LARGEST_BATCH, *(tensor.shape[0] for tensor in tensors if tensor.ndim)])
     batch = torch.export.Dim("batch", min=1, max=largest)
-
-    def axes(leaf: Any) -> dict[int, Any] | None:
-        return {0: batch} if isinstance(leaf, torch.Tensor) and leaf.ndim else None
-
+    args, kwargs = call
     names = list(inspect.signature(module.forward).parameters)
     given = {**dict(zip(names, args, strict=False)), **kwargs}
-    shapes = {name: pytree.tree_map(axes, value) for name, value in given.items()}
+    shapes = pytree.tree_map(
+        lambda leaf: {0: batch} if isinstance(leaf, torch.Tensor) and leaf.ndim else None, given
+    )
     try:
         return captured(module, with_batch(call, 2), dynamic_batch=False, dynamic_shapes=shapes)
     except ExportError:  # the model fixes its batch size

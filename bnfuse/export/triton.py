@@ -128,26 +128,11 @@ def export_triton(
         VerificationError: The file does not compute what the model computes.
         MissingDependencyError: tritonclient, or what the backend's file takes, is not installed.
     """
-    options = ServingOptions(
-        backend,
-        max_batch_size,
-        preferred_batch_sizes,
-        max_queue_delay_us,
-        instances,
-        kind,
-        versions,
-        warm_up,
-    )
+    batches = max_batch_size, preferred_batch_sizes, max_queue_delay_us
+    options = ServingOptions(backend, *batches, instances, kind, versions, warm_up)
     options.check()
     require("tritonclient.grpc", "to write a Triton model repository")
     call = check_example(example_inputs, example_kwargs)
-    if backend != "tensorrt" and (dtype or floating_dtype(model, call)) == torch.bfloat16:
-        raise RequestError(
-            "onnxruntime does not run bfloat16 on every device: pass dtype=torch.float16, or "
-            "backend='tensorrt'."
-        )
-    if backend != "tensorrt" and compute_capabilities is not None:
-        raise RequestError("compute_capabilities are those of engines: pass backend='tensorrt'.")
     file = TensorrtOptions(
         dynamic_batch=dynamic_shapes is None,
         dynamic_shapes=dynamic_shapes,
@@ -155,7 +140,20 @@ def export_triton(
         compute_capabilities=compute_capabilities,
         largest_batch=max(1, max_batch_size),
     )
+    if backend != "tensorrt":
+        _check_onnx(file, dtype or floating_dtype(model, call))
     return _write(model, Path(repository), name, call, options, file, beside_live=new_version)
+
+
+def _check_onnx(file: TensorrtOptions, computed: torch.dtype) -> None:
+    """Refuse what an ONNX file cannot be."""
+    if computed == torch.bfloat16:
+        raise RequestError(
+            "onnxruntime does not run bfloat16 on every device: pass dtype=torch.float16, or "
+            "backend='tensorrt'."
+        )
+    if file.compute_capabilities is not None:
+        raise RequestError("compute_capabilities are those of engines: pass backend='tensorrt'.")
 
 
 def _write(
