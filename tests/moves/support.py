@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import bnfuse
+from bnfuse.graph.clamp import ChannelClamp
 from tests.support import noise, ready, relative_error
 
 if TYPE_CHECKING:
@@ -152,3 +153,18 @@ def operations(model: nn.Module) -> list[str]:
     assert isinstance(model, torch.fx.GraphModule)
     called = [node for node in model.graph.nodes if node.op.startswith("call_")]
     return [str(getattr(node.target, "__name__", node.target)) for node in called]
+
+
+def preactivated(between: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> Model:
+    """Return a model whose batch norm stands between a concatenation and an activation."""
+    layers = {"head": nn.Conv2d(8, 5, 1), "linear": nn.Linear(8, 3), "act": nn.ReLU()} | layers
+
+    def run(m: Any, x: Tensor) -> Tensor:
+        value = torch.cat([x.sigmoid(), x], 1)
+        return m.head(between(m, m.norm(value)))
+
+    return ready(Model(run, norm=nn.BatchNorm2d(8), **layers))
+
+
+def clamps(model: nn.Module) -> list[ChannelClamp]:
+    return [module for module in model.modules() if isinstance(module, ChannelClamp)]
