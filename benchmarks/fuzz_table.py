@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from tests.fuzzing.listed import LISTED
@@ -90,5 +91,5 @@ def as_table(row: Row) -> Table:
         for of, name, times in counted(row):
             if of == kind:
                 mark = f"below {LEAST_TIMES}" if times < LEAST_TIMES else ""
-                table.add_row(f"{kind}: {name}", str(times), mark)
+                table.add_row(escape(f"{kind}: {name}"), str(times), mark)
     return table

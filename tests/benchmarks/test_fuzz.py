@@ -125,3 +125,7 @@ def test_models_that_were_wrong_are_looked_at_again(monkeypatch: pytest.MonkeyPa
     assert row["wrong_at"] == {"4": ["crash"]}
     assert row["mended"] == [3]
     assert as_table(summed([row])).row_count > len(PASSES)
+
+
+def test_a_name_in_brackets_is_printed_whole() -> None:
+    assert "views: v[slice]" in printed([full_row()])[0]

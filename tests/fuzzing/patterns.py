@@ -93,6 +93,18 @@ def norm_first(g: Grower, value: str) -> str | None:
     return chain(g, value, values.activation, first, *draws, reader)
 
 
+def norm_before_bounds(g: Grower, value: str) -> str | None:
+    """Draw a norm of what no layer made, before an activation with bounds and a layer."""
+    bounded = ("F.relu({v})", "torch.relu({v})", "{v}.clamp(min=0.0)", "F.relu6({v})")
+    first = g.emit("tanh", f"torch.tanh({value})", {}, value)
+    normal = first and weighted.norm(g, first)
+    made = normal and g.emit("relu", g.rng.choice(bounded).format(v=normal), {}, normal)
+    if not (first and normal and made):
+        return normal or first
+    g.hidden.update({first, normal, made})
+    return reader(g, made)
+
+
 def reader(g: Grower, value: str) -> str | None:
     """Draw a layer that takes a shift more often than others do."""
     if len(g.shape(value)) < 3:
@@ -186,6 +198,6 @@ PATTERNS: tuple[tuple[Draw, float], ...] = (
     (conv_norm_act, 6), (residual, 3), (branches, 3), (through, 5), (norm_first, 3),
     (scaled_relu, 1.5), (two_arms, 3), (squeeze_excite, 1), (chain_of_linear, 2), (standardized, 1),
     (container, 1.5), (merges.diverse_branches, 1.5), (merges.norm_of_branches, 1.5),
-    (merges.flat_norm, 1.5), (merges.narrow_rows, 1),
+    (merges.flat_norm, 1.5), (merges.narrow_rows, 1), (norm_before_bounds, 1),
 )  # fmt: skip
 FOR_IMAGES = (branches, residual, standardized, container)
