@@ -55,6 +55,7 @@ class ModelTracer(fx.Tracer):
         self.tensors: set[str] = set()
         self._by_reference = by_reference
         self._opaque = opaque
+        self._paths: dict[int, tuple[str, torch.Tensor]] | None = None
 
     def capture(self, root: nn.Module) -> fx.Graph:
         """Trace the forward of ``root``, optional arguments at their defaults.
@@ -64,8 +65,11 @@ class ModelTracer(fx.Tracer):
             Exception: Whatever the forward raises when it is run on proxies.
         """
         watched = watching(root, self.notices, for_proxies())
-        with watched, watching_state(root, self.notices):
-            return self.trace(root)
+        try:
+            with watched, watching_state(root, self.notices):
+                return self.trace(root)
+        finally:
+            self._paths = None  # tensors are counted by who knows them
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy for a node."""
@@ -92,6 +96,22 @@ class ModelTracer(fx.Tracer):
                 if what := untraceable(code):
                     raise self.notices.refuse(f"its forward {what}")
         return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:  # noqa: ARG002 - the signature is torch's
+        """Return what stands for an attribute of a module: for its own tensors what reads them.
+
+        The standard tracer looks through all tensors of the model each time.
+        """
+        if not isinstance(attr_val, torch.Tensor):
+            return attr_val
+        if self._paths is None:
+            self._paths = _paths_of(self.root)
+        path, known = self._paths.get(id(attr_val), ("", None))
+        if known is not attr_val:
+            return attr_val
+        if path not in parameter_proxy_cache:
+            parameter_proxy_cache[path] = self.create_proxy("get_attr", path, (), {})
+        return parameter_proxy_cache[path]
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -151,6 +171,12 @@ class ModelTracer(fx.Tracer):
             return super().iter(obj)
         except fx.proxy.TraceError:
             raise self.notices.refuse(f"its forward loops over {obj.node.name!r}") from None
+
+
+def _paths_of(root: nn.Module) -> dict[int, tuple[str, torch.Tensor]]:
+    """Return the tensors of a model with their first paths, by their identity."""
+    parameters = [(n, p) for n, p in root.named_parameters() if isinstance(p, nn.Parameter)]
+    return {id(t): (n, t) for n, t in (*root.named_buffers(), *parameters)}
 
 
 def _is_made_of_pairs(mapping: dict[Any, Any]) -> bool:
