@@ -12,13 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import fx
 
 from bnfuse.affine import forget, round_all
 from bnfuse.capture import copy_model
 from bnfuse.errors import AssumptionError, RequestError
-from bnfuse.graph import assume_rank
-from bnfuse.graph.part import part_forward
+from bnfuse.graph.part import has_guard, part_forward
 from bnfuse.outcomes import previous_report, undone_row, unfused
 from bnfuse.passes import PIPELINE, Pass
 from bnfuse.regions import BrokenRewriteError, RewriteChecks, RewriteKey
@@ -174,7 +172,7 @@ def _attempt(request: Request, known: Known) -> Attempt:
 
 def _site_in_the_way(module: nn.Module, example: Arguments | None) -> str | None:
     """Return the batch norm whose fold does not stand for an example call, if there is one."""
-    if example is None or not _has_guard(module):
+    if example is None or not has_guard(module):
         return None
     args, kwargs = map_tensors(torch.clone, example)  # a forward may write its inputs
     trial = copy_model(module).model
@@ -186,19 +184,6 @@ def _site_in_the_way(module: nn.Module, example: Arguments | None) -> str | None
     except Exception:
         return None  # whatever else is wrong with the example is said by whoever needs it
     return None
-
-
-def _has_guard(module: nn.Module) -> bool:
-    """Whether a graph of a module, or of a part of it, refuses values of other ranks."""
-    for inner in module.modules():
-        if isinstance(inner, fx.GraphModule):
-            targets = (node.target for node in inner.graph.nodes)
-            if any(target is assume_rank for target in targets):
-                return True
-        part = part_forward(inner)
-        if part is not None and part.optimized is not None and _has_guard(part.optimized):
-            return True
-    return False
 
 
 def _verified(request: Request, attempt: Attempt) -> Verification:

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
 from bnfuse.capture.code import codes_of, untraceable
-from bnfuse.capture.proxy import RecordingProxy
+from bnfuse.capture.proxy import RecordingProxy, paths_of
 from bnfuse.capture.signature import parameters_of
 from bnfuse.capture.watch import CaptureError, Notices, for_proxies, watching, watching_state
 from bnfuse.graph.border import BorderMap
@@ -105,7 +105,7 @@ class ModelTracer(fx.Tracer):
         if not isinstance(attr_val, torch.Tensor):
             return attr_val
         if self._paths is None:
-            self._paths = _paths_of(self.root)
+            self._paths = paths_of(self.root)
         path, known = self._paths.get(id(attr_val), ("", None))
         if known is not attr_val:
             return attr_val
@@ -171,12 +171,6 @@ class ModelTracer(fx.Tracer):
             return super().iter(obj)
         except fx.proxy.TraceError:
             raise self.notices.refuse(f"its forward loops over {obj.node.name!r}") from None
-
-
-def _paths_of(root: nn.Module) -> dict[int, tuple[str, torch.Tensor]]:
-    """Return the tensors of a model with their first paths, by their identity."""
-    parameters = [(n, p) for n, p in root.named_parameters() if isinstance(p, nn.Parameter)]
-    return {id(t): (n, t) for n, t in (*root.named_buffers(), *parameters)}
 
 
 def _is_made_of_pairs(mapping: dict[Any, Any]) -> bool:
