@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -83,7 +83,7 @@ def _by_path(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _tables(trees: Sequence[nn.Module]) -> Iterator[dict[str, Tensor | None]]:
+def _tables(trees: Sequence[nn.Module]) -> Iterator[Mapping[str, Tensor | None]]:
     """Yield what holds the tensors of the modules of some trees, each once."""
     for module in {id(m): m for tree in trees for m in tree.modules()}.values():
         yield module._parameters

@@ -69,7 +69,7 @@ class ModelTracer(fx.Tracer):
             with watched, watching_state(root, self.notices):
                 return self.trace(root)
         finally:
-            self._paths = None  # tensors are counted by who knows them
+            self._paths = None  # who knows a tensor is counted
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy for a node."""
@@ -98,10 +98,7 @@ class ModelTracer(fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:  # noqa: ARG002 - the signature is torch's
-        """Return what stands for an attribute of a module: for its own tensors what reads them.
-
-        The standard tracer looks through all tensors of the model each time.
-        """
+        """Return what reads a tensor of the model, without looking through all as torch does."""
         if not isinstance(attr_val, torch.Tensor):
             return attr_val
         if self._paths is None:

@@ -36,7 +36,7 @@ MOST = 1 << 22
 """How many elements of a weight are there in float64 at a time.
 
 They are 32 MB: the C library gives back to the system what is as large, when it goes."""
-_LAYERS = {**_CONVOLUTIONS, F.linear: 0}
+_LAYERS: dict[Any, int] = {**_CONVOLUTIONS, F.linear: 0}
 
 
 class AllGroupsAtOnce(TorchFunctionMode):
