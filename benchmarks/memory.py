@@ -1,6 +1,7 @@
 """Measure how much memory ``optimize`` takes, and packed weights after it.
 
-``python benchmarks/memory.py`` takes resnet50 and vgg16_bn of timm, names after it those models.
+``python benchmarks/memory.py`` takes resnet50 of timm and vgg16_bn of torchvision, or the models
+named after it.
 Each figure is that of one fresh process, the growth of its peak resident memory over the model
 alone, in multiples of the bytes of the parameters: of ``optimize`` without example inputs, of
 ``optimize`` with them less what one call of the model takes, and of the first calls after it, which
@@ -33,7 +34,7 @@ from bnfuse.kernels import release
 from bnfuse.zoo import load_model
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
-MODELS = ("resnet50", "vgg16_bn")
+MODELS = ("timm:resnet50", "torchvision:vgg16_bn")
 MOST = {"optimize": 1.5, "optimize_with_example": 4.0, "packing": 1.0}
 """How much each may take, in multiples of the bytes of the parameters."""
 _SLACK = 0.1
@@ -54,7 +55,7 @@ def resident() -> int:
 
 def in_this_process(name: str, what: str) -> int:
     """Return the bytes that one thing takes beside the model."""
-    loaded = load_model(f"timm:{name}")
+    loaded = load_model(name)
     model, inputs = loaded.model, loaded.example_inputs
     bnfuse.optimize(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU()).eval())
     if what == "optimize":
@@ -86,7 +87,7 @@ def in_this_process(name: str, what: str) -> int:
 def measured(name: str) -> dict[str, Any]:
     """Measure one model, a process for each figure."""
     row: dict[str, Any] = {"model": name}
-    model = load_model(f"timm:{name}").model
+    model = load_model(name).model
     row["parameter_bytes"] = sum(p.numel() * p.element_size() for p in model.parameters())
     for what in ("optimize", "call", "optimize_with_example", "packing", "released"):
         command = [sys.executable, __file__, "--in-this-process", what, name]
@@ -111,7 +112,7 @@ def as_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of timm models.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Models.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Forget earlier results.")] = False,
     in_this_process_: Annotated[str, typer.Option("--in-this-process", hidden=True)] = "",
 ) -> None:

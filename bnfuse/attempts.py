@@ -16,7 +16,7 @@ import torch
 from bnfuse.affine import forget, round_all
 from bnfuse.capture import copy_model
 from bnfuse.errors import AssumptionError, RequestError
-from bnfuse.graph.part import part_forward
+from bnfuse.graph.part import has_guard, part_forward
 from bnfuse.outcomes import previous_report, undone_row, unfused
 from bnfuse.passes import PIPELINE, Pass
 from bnfuse.regions import BrokenRewriteError, RewriteChecks, RewriteKey
@@ -151,6 +151,7 @@ def _attempt(request: Request, known: Known) -> Attempt:
     checks = RewriteChecks(known.refused, known.only, known.suspects, request.is_checked)
     rewriter = TreeRewriter(
         copied.model,
+        request.model,
         copied.by_reference,
         request.is_skipped,
         known.other_axis,
@@ -171,7 +172,7 @@ def _attempt(request: Request, known: Known) -> Attempt:
 
 def _site_in_the_way(module: nn.Module, example: Arguments | None) -> str | None:
     """Return the batch norm whose fold does not stand for an example call, if there is one."""
-    if example is None:
+    if example is None or not has_guard(module):
         return None
     args, kwargs = map_tensors(torch.clone, example)  # a forward may write its inputs
     trial = copy_model(module).model

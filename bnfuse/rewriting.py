@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from bnfuse.calibration import calibrate
-from bnfuse.capture import Capture, call_inside, capture, capture_by_example
+from bnfuse.capture import Capture, call_inside, capture_by_example
+from bnfuse.capture.captures import Captures, is_torch_leaf
 from bnfuse.capture.copying import copy_tree
+from bnfuse.capture.lending import Loan
 from bnfuse.graph import OptimizedModule, assemble
 from bnfuse.graph.hooks import FORWARD_HOOKS
 from bnfuse.graph.part import PartForward, install, part_forward
@@ -47,6 +48,7 @@ class TreeRewriter:
 
     Attributes:
         root: The copied model.
+        original: The model that it is a copy of.
         by_reference: Identities of modules that are the caller's own; they stay as they are.
         is_skipped: Whether a layer, given by its full name, is to be left alone.
         other_axis: Batch norms known from an example to normalize another axis.
@@ -57,6 +59,7 @@ class TreeRewriter:
     """
 
     root: nn.Module
+    original: nn.Module
     by_reference: frozenset[int]
     is_skipped: Callable[[str], bool]
     other_axis: frozenset[str] = frozenset()
@@ -66,64 +69,35 @@ class TreeRewriter:
     pipeline: tuple[Pass, ...] = PIPELINE
     _candidates: list[_Candidate] = field(default_factory=list)
     _seen: dict[int, nn.Module] = field(default_factory=dict)  # kept: no other gets its identity
-    _traceable: dict[int, bool] = field(default_factory=dict)
-    _opaque_below: dict[int, frozenset[str]] = field(default_factory=dict)
+    _captures: Captures = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the place for captures."""
+        self._captures = Captures(self.by_reference)
 
     def whole(self) -> nn.Module:
         """Return the optimized model: a graph of the whole, or the model with graphs inside."""
         root = self.root
         if part_forward(root):
             return root
-        captured = self._captured(root)
+        captured = self._captures.take(root)
         if isinstance(captured, Capture) and captured.assumptions.hold_always:
-            optimized = self._graph(captured, "")
+            trees = (root, captured.program.root, *self._captures.trees())
+            loan = None if self.by_reference else Loan(self.original, trees)
+            self._captures.note_copy(root, captured.program.root)
+            optimized = self._graph(captured, "", loan)
             self._by_example()  # for the parts inside that no trace can follow
             return optimized
         self._part(root, "", captured)
         self._by_example()
         return root
 
-    def _captured(self, module: nn.Module) -> Capture | str:
-        """Capture a module, the parts inside that no trace can follow as one call each."""
-        captured = capture(module, self.by_reference)
-        if isinstance(captured, str) and (opaque := self._untraceable(module)):
-            around = capture(module, self.by_reference, opaque)
-            return captured if isinstance(around, str) else around
-        return captured
-
-    def _untraceable(self, module: nn.Module) -> frozenset[str]:
-        """Return the paths of the smallest modules inside whose own forward no trace can follow."""
-        if id(module) in self._opaque_below:
-            return self._opaque_below[id(module)]
-        found: set[str] = set()
-        for name, child in module.named_children():
-            if _is_torch_leaf(child) or part_forward(child) or id(child) in self.by_reference:
-                continue
-            is_container = type(child).forward is nn.Module.forward  # it has none
-            if not is_container and self._is_traceable(child):
-                continue
-            inner = self._untraceable(child)
-            is_inside = inner and (
-                is_container or isinstance(capture(child, self.by_reference, inner), Capture)
-            )
-            if is_inside:
-                found |= {f"{name}.{path}" for path in inner}
-            elif not is_container:
-                found.add(name)
-        self._opaque_below[id(module)] = frozenset(found)
-        return frozenset(found)
-
-    def _is_traceable(self, module: nn.Module) -> bool:
-        if id(module) not in self._traceable:
-            captured = capture(module, self.by_reference)
-            self._traceable[id(module)] = isinstance(captured, Capture)
-        return self._traceable[id(module)]
-
     def _part(self, module: nn.Module, path: str, captured: Capture | str) -> None:
         """Give a module a graph of its forward, or go on with its children."""
         if isinstance(captured, str):
             self._uncaptured(module, path, captured)
             return
+        self._captures.note_copy(module, captured.program.root)
         for table in FORWARD_HOOKS:  # they run around the part, not inside its graph
             getattr(captured.program.root, table).clear()
         optimized = self._graph(captured, path)
@@ -181,14 +155,14 @@ class TreeRewriter:
             if id(child) in self._seen or part_forward(child):
                 continue
             self._seen[id(child)] = child
-            if is_norm(child) and _is_torch_leaf(child):
+            if is_norm(child) and is_torch_leaf(child):
                 self.outcomes[full] = not_captured(full, f"{owner}: {obstacle}")
             elif id(child) in self.by_reference:
                 self.outcomes[full] = Inventory.of_modules(child, full).all_kept("not-copyable")
-            elif not _is_torch_leaf(child):
-                self._part(child, full, self._captured(child))
+            elif not is_torch_leaf(child):
+                self._part(child, full, self._captures.take(child))
 
-    def _graph(self, captured: Capture, path: str) -> OptimizedModule:
+    def _graph(self, captured: Capture, path: str, loan: Loan | None = None) -> OptimizedModule:
         """Run the passes on a captured part, and on the parts inside calls it cannot see into."""
         program = captured.program
         program.other_axis = self.other_axis
@@ -208,6 +182,8 @@ class TreeRewriter:
         pack_layers(program, skips)
         settle_formats(program)
         optimized = assemble(program)
+        if loan is not None:
+            loan.settle(optimized)
         for node in program.graph.nodes:
             if node.op == "call_module":
                 target = str(node.target)
@@ -222,13 +198,13 @@ class TreeRewriter:
 
     def _inside(self, module: nn.Module, path: str) -> None:
         """Optimize a module that a graph calls as one, such as one with hooks."""
-        if id(module) in self._seen or part_forward(module) or _is_torch_leaf(module):
+        if id(module) in self._seen or part_forward(module) or is_torch_leaf(module):
             return
         self._seen[id(module)] = module
         if id(module) in self.by_reference:
             self.outcomes[path] = Inventory.of_modules(module, path).all_kept("not-copyable")
             return
-        self._part(module, path, self._captured(module))
+        self._part(module, path, self._captures.take(module))
 
 
 def _folds(outcomes: Iterable[Settled]) -> int:
@@ -239,12 +215,3 @@ def _folds(outcomes: Iterable[Settled]) -> int:
 def _is_within(path: str, above: str) -> bool:
     """Whether a path is that of a module, or of something inside it."""
     return not above or path == above or path.startswith(f"{above}.")
-
-
-def _is_torch_leaf(module: nn.Module) -> bool:
-    """Whether a module is one of PyTorch's own layers, or TorchScript, with nothing to trace."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return True
-    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-    is_own = type(module).__module__.startswith(("torch.nn.", "torch.ao."))
-    return is_own and type(module) is not nn.Module and not isinstance(module, containers)

@@ -43,10 +43,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bnfuse.affine import round_once, round_weight
+import torch
+
+from bnfuse.affine import Made, round_once, round_weight
 from bnfuse.graph import guard_rank
 from bnfuse.graph.clamp import ChannelClamp
 from bnfuse.moves import Origin, Plan, find_plan, origin_of
+from bnfuse.moves.step import NewTensors
 from bnfuse.moves.strides import copied, is_laid_out_alike, layout_matters
 from bnfuse.ops import write_weights
 from bnfuse.ops.clamps import write_clamp
@@ -155,17 +158,16 @@ class FoldAffine:
         return Applied(match.name, node.name, into, extra)
 
 
-def _written(
-    program: Program, rounded: list[tuple[Edit, tuple[Tensor, Tensor | None] | None]]
-) -> tuple[str, int]:
+def _written(program: Program, rounded: list[tuple[Edit, NewTensors | None]]) -> tuple[str, int]:
     """Write new tensors, and return the names of the layers that have them, and bytes added."""
     into, extra = [], 0
     for edit, tensors in rounded:
-        weight, bias = tensors or (edit.weight, edit.bias)
-        into.append(write_weights(program, edit.call, weight, bias))
-        extra += 0 if into[-1] == edit.call.name else weight.nbytes
-        if edit.border is not None:
-            add_map(program, edit.call, edit.border)
+        if tensors is None:
+            raise ValueError(f"the tensors of {edit.call.name} do not fit: check before writing.")
+        into.append(write_weights(program, edit.call, tensors.weight, tensors.bias))
+        extra += 0 if into[-1] == edit.call.name else tensors.weight.nbytes
+        if tensors.border is not None:
+            add_map(program, edit.call, tensors.border)
     return ", ".join(into), extra
 
 
@@ -195,14 +197,23 @@ def _like(edit: Edit) -> Tensor:
     return edit.call.owned["running_mean"].tensor if old is None else old
 
 
-def _rounded(edit: Edit) -> tuple[Tensor, Tensor | None] | None:
-    """Return new tensors in the dtype of the old ones, or None where they do not fit it."""
+def _rounded(edit: Edit) -> NewTensors | None:
+    """Return new tensors in the dtype of the old ones, or None where they do not fit it.
+
+    A map is rounded where it is added.
+    """
     like = _like(edit)
-    weight = round_weight(edit.weight, like)
-    bias = None if edit.bias is None else round_once(edit.bias, like)
-    border = None if edit.border is None else round_once(edit.border, like)
-    if weight is None or (bias is None) != (edit.bias is None):
+    biases: list[Tensor] = []
+    borders: list[Tensor] = []
+
+    def make(rows: slice) -> Tensor:
+        made = edit.tensors(rows)
+        biases.extend([] if made.bias is None else [made.bias])
+        borders.extend([] if made.border is None else [made.border])
+        return made.weight
+
+    weight = round_weight(Made(make, edit.is_by_rows), like, edit.again())
+    bias, border = (round_once(torch.cat(t), like) if t else None for t in (biases, borders))
+    if weight is None or (bias is None) != (not biases) or (border is None) != (not borders):
         return None
-    if (border is None) != (edit.border is None):
-        return None
-    return weight, bias
+    return NewTensors(weight, bias, borders[0] if borders else None)

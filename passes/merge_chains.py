@@ -97,10 +97,8 @@ class MergeChains:
         branches = _linear_pair(program, first, second)
         if branches is None or first.weight.dtype is not second.weight.dtype:
             return None
-        merged = chained(*branches)
-        if merged is None or not _is_less_work(*branches, merged):
-            return None
-        return Match(first, second, merged)
+        merged = chained(*branches) if _is_less_work(*branches) else None
+        return None if merged is None else Match(first, second, merged)
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
         """Return None: what does not merge is no match."""
@@ -153,10 +151,14 @@ def _as_pointwise(program: Program, call: Call) -> Branch | None:
     return Branch(weight.unsqueeze(2), shift, (1,), (0,), (1,), 1)
 
 
-def _is_less_work(first: Branch, second: Branch, merged: Branch) -> bool:
-    """Whether the product multiplies less, for each output position of the second operation."""
+def _is_less_work(first: Branch, second: Branch) -> bool:
+    """Whether the product multiplies less, for each output position of the second operation.
+
+    One of the kernels is pointwise, so that of the product has the size of the other.
+    """
     before = first.weight.numel() * prod(second.stride) + second.weight.numel()
-    return merged.weight.numel() < before
+    merged = second.weight.shape[0] * first.weight.shape[1]
+    return merged * prod(first.kernel) * prod(second.kernel) < before
 
 
 def _shape(call: Call, weight: Tensor) -> tuple[int, ...]:

@@ -24,20 +24,28 @@ from bnfuse.affine.layout import (
     unpermuted,
 )
 from bnfuse.affine.rounding import (
+    ALL,
+    FEW_ELEMENTS,
+    Made,
     as_float64,
     as_parameter,
+    few_rows,
     forget,
     is_rounded,
     round_all,
     round_bounds,
     round_once,
     round_weight,
+    stand_in,
 )
 from bnfuse.affine.values import Affine
 
 __all__ = [
+    "ALL",
+    "FEW_ELEMENTS",
     "Affine",
     "Bounds",
+    "Made",
     "absorb_into_columns",
     "absorb_into_rows",
     "absorb_into_transposed",
@@ -46,6 +54,7 @@ __all__ = [
     "border_kernel",
     "border_kernel_transposed",
     "embedded",
+    "few_rows",
     "forget",
     "is_rounded",
     "joined",
@@ -60,6 +69,7 @@ __all__ = [
     "round_weight",
     "scale_transposed_inputs",
     "selected",
+    "stand_in",
     "through_clamp",
     "unpermuted",
     "with_shift",

@@ -19,7 +19,8 @@ class Branch:
     """A convolution over the common input, as one arm of a sum.
 
     Attributes:
-        weight: ``(out, in / groups, *kernel)``, float64.
+        weight: ``(out, in / groups, *kernel)``, in any dtype: it is only made float64, or what it
+            was rounded from, where it is merged.
         bias: ``(out,)``, float64.
         stride: For each spatial axis.
         padding: For each spatial axis, on both sides.
@@ -63,7 +64,7 @@ class Branch:
 
     def negated(self) -> Branch:
         """Return the branch for an arm that is subtracted."""
-        return replace(self, weight=-self.weight, bias=-self.bias)
+        return replace(self, weight=-as_float64(self.weight), bias=-self.bias)
 
 
 @dataclass(frozen=True, slots=True)

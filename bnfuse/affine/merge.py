@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnfuse.affine.branch import Branch, grid_of
+from bnfuse.affine.rounding import as_float64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,14 +68,15 @@ def regrouped_weight(branch: Branch, groups: int) -> Tensor:
     Output ``o`` of the branch's group ``g`` reads the inputs from ``g * in / g_branch`` on; inside
     the new, larger group they stand at that place modulo the new group's size.
     """
+    weight = as_float64(branch.weight)
     if groups == branch.groups:
-        return branch.weight
+        return weight
     inputs, outputs = branch.channels
-    own = branch.weight.shape[1]
-    wide = branch.weight.new_zeros(outputs, inputs // groups, *branch.kernel)
+    own = weight.shape[1]
+    wide = weight.new_zeros(outputs, inputs // groups, *branch.kernel)
     first = torch.arange(outputs) // (outputs // branch.groups) * own % (inputs // groups)
     for offset in range(own):
-        wide[torch.arange(outputs), first + offset] = branch.weight[:, offset]
+        wide[torch.arange(outputs), first + offset] = weight[:, offset]
     return wide
 
 
@@ -94,15 +96,16 @@ def chained(first: Branch, second: Branch) -> Branch | None:
     if any(b.padding_mode != "zeros" and any(b.padding) for b in (first, second)):
         return None
     stride = tuple(a * b for a, b in zip(first.stride, second.stride, strict=True))
-    inner = torch.einsum("om...,m->o", second.weight.flatten(2).sum(2), first.bias)
+    before, behind = as_float64(first.weight), as_float64(second.weight)
+    inner = torch.einsum("om...,m->o", behind.flatten(2).sum(2), first.bias)
     bias = second.bias + inner
     if prod(second.kernel) == 1 and not any(second.padding):
-        weight = torch.einsum("om,mi...->oi...", second.weight.flatten(1), first.weight)
+        weight = torch.einsum("om,mi...->oi...", behind.flatten(1), before)
         return Branch(weight, bias, stride, first.padding, first.dilation, 1)
     is_pointwise = prod(first.kernel) == 1 and not any(first.padding)
     if not is_pointwise or (any(second.padding) and bool((first.bias != 0).any())):
         return None
-    weight = torch.einsum("om...,mi->oi...", second.weight, first.weight.flatten(1))
+    weight = torch.einsum("om...,mi->oi...", behind, before.flatten(1))
     padding = tuple(s * p for s, p in zip(first.stride, second.padding, strict=True))
     dilation = tuple(s * d for s, d in zip(first.stride, second.dilation, strict=True))
     return Branch(weight, bias, stride, padding, dilation, 1)

@@ -6,7 +6,8 @@ import operator
 import sys
 from typing import TYPE_CHECKING, Any
 
-from torch import fx
+import torch
+from torch import fx, nn
 
 from bnfuse.capture.code import places_that_ask
 from bnfuse.capture.watch import called_by_torch
@@ -78,3 +79,9 @@ def _recorder(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
 
 for _name in _IN_PLACE.split():
     setattr(RecordingProxy, f"__{_name}__", _recorder(_name))
+
+
+def paths_of(root: nn.Module) -> dict[int, tuple[str, torch.Tensor]]:
+    """Return the tensors of a model with their first paths, by their identity."""
+    parameters = [(n, p) for n, p in root.named_parameters() if isinstance(p, nn.Parameter)]
+    return {id(t): (n, t) for n, t in (*root.named_buffers(), *parameters)}

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
 from bnfuse.capture.code import codes_of, untraceable
-from bnfuse.capture.proxy import RecordingProxy
+from bnfuse.capture.proxy import RecordingProxy, paths_of
 from bnfuse.capture.signature import parameters_of
 from bnfuse.capture.watch import CaptureError, Notices, for_proxies, watching, watching_state
 from bnfuse.graph.border import BorderMap
@@ -55,6 +55,7 @@ class ModelTracer(fx.Tracer):
         self.tensors: set[str] = set()
         self._by_reference = by_reference
         self._opaque = opaque
+        self._paths: dict[int, tuple[str, torch.Tensor]] | None = None
 
     def capture(self, root: nn.Module) -> fx.Graph:
         """Trace the forward of ``root``, optional arguments at their defaults.
@@ -64,8 +65,11 @@ class ModelTracer(fx.Tracer):
             Exception: Whatever the forward raises when it is run on proxies.
         """
         watched = watching(root, self.notices, for_proxies())
-        with watched, watching_state(root, self.notices):
-            return self.trace(root)
+        try:
+            with watched, watching_state(root, self.notices):
+                return self.trace(root)
+        finally:
+            self._paths = None  # who knows a tensor is counted
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy for a node."""
@@ -92,6 +96,19 @@ class ModelTracer(fx.Tracer):
                 if what := untraceable(code):
                     raise self.notices.refuse(f"its forward {what}")
         return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:  # noqa: ARG002 - the signature is torch's
+        """Return what reads a tensor of the model, without looking through all as torch does."""
+        if not isinstance(attr_val, torch.Tensor):
+            return attr_val
+        if self._paths is None:
+            self._paths = paths_of(self.root)
+        path, known = self._paths.get(id(attr_val), ("", None))
+        if known is not attr_val:
+            return attr_val
+        if path not in parameter_proxy_cache:
+            parameter_proxy_cache[path] = self.create_proxy("get_attr", path, (), {})
+        return parameter_proxy_cache[path]
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None

@@ -7,6 +7,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import fx
+
+from bnfuse.graph.guards import assume_rank
 
 if TYPE_CHECKING:
     import inspect
@@ -171,3 +174,16 @@ def registered_parts(root: nn.Module) -> Iterator[None]:
         for name, forward in names.items():
             del root._modules[name]
             forward.is_registered = False
+
+
+def has_guard(module: nn.Module) -> bool:
+    """Whether a graph of a module, or of a part of it, refuses values of other ranks."""
+    for inner in module.modules():
+        if isinstance(inner, fx.GraphModule):
+            targets = (node.target for node in inner.graph.nodes)
+            if any(target is assume_rank for target in targets):
+                return True
+        part = part_forward(inner)
+        if part is not None and part.optimized is not None and has_guard(part.optimized):
+            return True
+    return False

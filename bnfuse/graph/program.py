@@ -96,7 +96,14 @@ class Program:
 
     def module(self, path: str) -> nn.Module:
         """Return the submodule at ``path``; raises AttributeError where there is none."""
-        return self.root.get_submodule(path)
+        found = self.root
+        for name in path.split(".") if path else ():
+            inside = found._modules
+            inner = inside.get(name) if type(inside) is dict else None  # TorchScript has its own
+            if inner is None:
+                return self.root.get_submodule(path)
+            found = inner
+        return found
 
     def tensor(self, path: str) -> Tensor | None:
         """Return the tensor at ``path``, or None where something else or nothing stands."""

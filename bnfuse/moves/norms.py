@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnfuse.affine import as_float64
-from bnfuse.moves.step import Edit, Moved
+from bnfuse.moves.step import Edit, Moved, NewTensors
 from bnfuse.moves.weights import obstacle_of, ranks_of
 from bnfuse.ops.table import Kind
 
@@ -44,7 +44,8 @@ def up_into_own_affine(
     shift: Tensor | None = own.shift if bias is None else own.scale * as_float64(bias) + own.shift
     if bias is None and not affine.has_shift:
         shift = None
-    edit = Edit(call, as_float64(weight) * own.scale, shift)
+    made = NewTensors(as_float64(weight) * own.scale, shift)
+    edit = Edit(call, lambda _, __: made)
     return (Moved(edits=(edit,), ranks=ranks_of(call, affine)),)
 
 
@@ -60,7 +61,11 @@ def up_into_embedding(
     own = _on_last_axes(affine, weight[0])
     if own is None or not _is_rank_known(traveller, call, affine):
         return traveller.decline("other-axis", call.name)
-    edit = Edit(call, as_float64(weight) * own.scale + own.shift, None)
+
+    def make(call: Call, _: slice) -> NewTensors:
+        return NewTensors(as_float64(call.weight) * own.scale + own.shift, None)
+
+    edit = Edit(call, make, is_by_rows=True)
     return (Moved(edits=(edit,), ranks=ranks_of(call, affine)),)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
+from bnfuse.affine import ALL, Made, as_float64, stand_in
 from bnfuse.report import decline
 
 if TYPE_CHECKING:
@@ -19,18 +20,15 @@ if TYPE_CHECKING:
     from bnfuse.report import Decline
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Edit:
-    """New tensors for one call site.
+class NewTensors(NamedTuple):
+    """What a call site is to read, float64.
 
     Attributes:
-        call: The call site.
-        weight: Its new weight, float64.
-        bias: Its new bias, float64, or None where it needs none.
+        weight: Its weight.
+        bias: Its bias, or None where it needs none.
         border: The kernel of the map to add to its result, see ``bnfuse.graph.border``, or None.
     """
 
-    call: Call
     weight: Tensor
     bias: Tensor | None
     border: Tensor | None = None
@@ -47,6 +45,48 @@ class Clamp:
 
     call: Call
     bounds: Bounds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """A call site that is to have new tensors, made where they are asked for.
+
+    Attributes:
+        call: The call site.
+        make: Makes the tensors of those of the call; of some rows of them if told which.
+        is_by_rows: Whether it can make some rows without the others.
+    """
+
+    call: Call
+    make: Callable[[Call, slice], NewTensors]
+    is_by_rows: bool = False
+
+    def tensors(self, rows: slice) -> NewTensors:
+        """Return the tensors, or some rows of them."""
+        if rows == ALL:
+            return self.make(self.call, ALL)
+        count = len(self.call.weight)
+
+        def some(tensor: Tensor) -> Tensor:
+            has_rows = tensor.ndim > 0 and len(tensor) == count
+            return as_float64(tensor, rows if has_rows else ALL)
+
+        return self.make(_changed(self.call, some), rows)
+
+    def again(self) -> Made:
+        """Return how to make the weight again, without memory that only the call's own takes."""
+        light = replace(self, call=_changed(self.call, stand_in))
+        return Made(lambda rows: light.tensors(rows).weight, self.is_by_rows)
+
+
+def _changed(call: Call, change: Callable[[Tensor], Tensor]) -> Call:
+    """Return a call with other tensors in the place of its own."""
+    constants = {
+        name: replace(known, tensor=change(known.tensor))
+        for name, known in call.owned.items()
+        if call.tensor(name) is not None
+    }
+    return replace(call, constants={**call.constants, **constants})
 
 
 @dataclass(frozen=True, slots=True)

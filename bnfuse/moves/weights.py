@@ -30,7 +30,7 @@ from bnfuse.affine import (
     border_kernel_transposed,
     scale_transposed_inputs,
 )
-from bnfuse.moves.step import Edit, Moved
+from bnfuse.moves.step import Edit, Moved, NewTensors
 from bnfuse.ops.linear import absorb_after, input_channels, output_channels
 from bnfuse.ops.odd import oddities, written_tensors
 from bnfuse.ops.table import Kind
@@ -53,7 +53,12 @@ def up_into_linear(traveller: Traveller, call: Call, affine: Affine) -> tuple[Mo
     vector = _on_channels(call, affine, output_channels(call))
     if vector is None:
         return traveller.decline("other-axis", call.name)
-    return (Moved(edits=(Edit(call, *absorb_after(call, vector)),), ranks=ranks_of(call, affine)),)
+
+    def make(own: Call, rows: slice) -> NewTensors:
+        return NewTensors(*absorb_after(own, vector.map(lambda c: c[rows])))
+
+    edit = Edit(call, make, is_by_rows=call.kind is not Kind.TRANSPOSED_CONVOLUTION)
+    return (Moved(edits=(edit,), ranks=ranks_of(call, affine)),)
 
 
 def down_into_linear(
@@ -68,15 +73,26 @@ def down_into_linear(
     if vector.has_shift and not takes_shift(call):
         if not traveller.with_maps or not _pays(call):
             return traveller.decline("zero-padding", call.name)
-        return (_with_map(call, vector, ranks_of(call, affine)),)
+        edit = Edit(call, lambda own, _: _with_map(own, vector))
+    else:
+        edit = Edit(call, lambda own, _: _absorb_before(own, vector), _has_free_rows(call))
+    return (Moved(edits=(edit,), ranks=ranks_of(call, affine)),)
+
+
+def _has_free_rows(call: Call) -> bool:
+    """Whether the rows of a weight read the same inputs, those of one group."""
+    is_transposed = call.kind is Kind.TRANSPOSED_CONVOLUTION
+    return not is_transposed and call.options.get("groups", 1) == 1
+
+
+def _absorb_before(call: Call, vector: Affine) -> NewTensors:
+    """Return the weight and bias of an operation that ``vector`` stands before."""
     bias = call.tensor("bias")
     if call.kind is Kind.TRANSPOSED_CONVOLUTION:
         weight = scale_transposed_inputs(call.weight, vector.scale)
-        new_bias = None if bias is None else as_float64(bias)
-    else:
-        groups = int(call.options.get("groups", 1))
-        weight, new_bias = absorb_into_columns(call.weight, bias, vector, groups)
-    return (Moved(edits=(Edit(call, weight, new_bias),), ranks=ranks_of(call, affine)),)
+        return NewTensors(weight, None if bias is None else as_float64(bias))
+    groups = int(call.options.get("groups", 1))
+    return NewTensors(*absorb_into_columns(call.weight, bias, vector, groups))
 
 
 def _pays(call: Call) -> bool:
@@ -92,7 +108,7 @@ def _pays(call: Call) -> bool:
     return output_channels(call) <= 2 * input_channels(call) * prod(steps)
 
 
-def _with_map(call: Call, vector: Affine, ranks: tuple[tuple[fx.Node, int], ...]) -> Moved:
+def _with_map(call: Call, vector: Affine) -> NewTensors:
     """Scale the weight, keep the bias, and add what the shift comes to at each place."""
     bias, groups = call.tensor("bias"), int(call.options["groups"])
     kept = None if bias is None else as_float64(bias)
@@ -102,7 +118,7 @@ def _with_map(call: Call, vector: Affine, ranks: tuple[tuple[fx.Node, int], ...]
     else:
         weight, _ = absorb_into_columns(call.weight, None, vector.without_shift(), groups)
         border = border_kernel(call.weight, vector.shift, groups)
-    return Moved(edits=(Edit(call, weight, kept, border),), ranks=ranks)
+    return NewTensors(weight, kept, border)
 
 
 def takes_shift(call: Call) -> bool:
@@ -130,7 +146,8 @@ def up_into_norm(traveller: Traveller, call: Call, affine: Affine) -> tuple[Move
     if not isinstance(found, tuple):
         return found
     vector, gamma, beta, _ = found
-    edit = Edit(call, vector.scale * gamma, vector.scale * beta + vector.shift)
+    made = NewTensors(vector.scale * gamma, vector.scale * beta + vector.shift)
+    edit = Edit(call, lambda _, __: made)
     return (Moved(edits=(edit,), ranks=ranks_of(call, affine)),)
 
 
@@ -148,7 +165,8 @@ def down_into_norm(
         return found
     vector, gamma, beta, (mean, rate) = found
     shift = beta + gamma * rate * (vector.shift + (vector.scale - 1) * mean)
-    edit = Edit(call, gamma * vector.scale, shift)
+    made = NewTensors(gamma * vector.scale, shift)
+    edit = Edit(call, lambda _, __: made)
     return (Moved(edits=(edit,), ranks=ranks_of(call, affine)),)
 
 

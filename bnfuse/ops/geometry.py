@@ -40,7 +40,7 @@ def branch_of(program: Program, call: Call) -> Branch | None:
         return None
     shift = torch.zeros(weight.shape[0]) if bias is None else bias
     return Branch(
-        as_float64(weight),
+        weight,
         as_float64(shift).to(weight.device),
         stride,
         padding,

@@ -15,6 +15,7 @@ from bnfuse.regions.evaluate import Evaluator, nudged
 from bnfuse.regions.inputs import drawn, guessed_inputs
 from bnfuse.regions.observe import observed
 from bnfuse.regions.region import Region, other_reader, region_of, successor
+from bnfuse.regions.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,6 +104,7 @@ class PartChecks:
     part: str
     example: Callable[[], Arguments | None]
     _seen: dict[fx.Node, tuple[tuple[int, ...], torch.dtype]] | None = None
+    _scratch: Scratch = field(default_factory=Scratch)
 
     def before(
         self, program: Program, match: Match, key: RewriteKey, *, is_exact: bool = True
@@ -127,7 +129,8 @@ class PartChecks:
         program.index.placed.clear()
         found = None
         with ONE_AT_A_TIME, torch.no_grad(), torch.random.fork_rng(devices=[]):
-            evaluator = Evaluator(program, is_exact=is_exact)
+            self._scratch.clear()
+            evaluator = Evaluator(program, is_exact=is_exact, scratch=self._scratch)
             for inputs in self._inputs(program, region):
                 torch.default_generator.manual_seed(0)  # that of the CPU, where all is run
                 try:
@@ -154,7 +157,8 @@ class PartChecks:
         start = time.perf_counter()
         with ONE_AT_A_TIME, torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            error, complaint = _outcome(program, before)
+            self._scratch.clear()
+            error, complaint = _outcome(program, before, self._scratch)
         self.checks.made[key] = error
         if complaint:
             self.checks.failed[key] = complaint
@@ -197,7 +201,7 @@ def _like(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator
     return torch.randint(0, 2, shape, generator=generator, device="cpu").to(dtype)
 
 
-def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
+def _outcome(program: Program, before: Before, scratch: Scratch) -> tuple[float | None, str]:
     """Return the largest relative error of a rewrite, and what is wrong with it, if anything."""
     now = successor(program, before.region)
     if now is None:
@@ -206,7 +210,7 @@ def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
         return 0.0, ""  # nothing reads what was rewritten
     if other := other_reader(program, before.region, now):
         return None, f"it changes what {other.name} computes as well"
-    evaluator = Evaluator(program, is_exact=before.is_exact)
+    evaluator = Evaluator(program, is_exact=before.is_exact, scratch=scratch)
     try:
         values = evaluator.run(now.nodes, cloned(before.inputs))
     except Exception as error:

@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.func import functional_call
 
-from bnfuse.affine import as_float64
-from bnfuse.regions.convolution import AllGroupsAtOnce
+from bnfuse.affine import FEW_ELEMENTS, as_float64
+from bnfuse.kernels import FusedLayer, release
+from bnfuse.regions.convolution import MOST, AllGroupsAtOnce
+from bnfuse.regions.scratch import Scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from bnfuse.graph import Program
 
@@ -29,12 +31,15 @@ class Evaluator:
         nudge: By how much each constant is changed at most, relatively and at random, to learn how
             much rounding matters; 0 to take them as they are.
         is_exact: Whether everything is computed in float64, instead of the dtypes of the model.
+        scratch: Memory for large weights, which stay there until it is cleared.
     """
 
     program: Program
     nudge: float = 0.0
     is_exact: bool = True
+    scratch: Scratch | None = None
     _widened: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _narrow: dict[int, tuple[Tensor, Callable[[slice], Tensor]]] = field(default_factory=dict)
 
     def run(self, nodes: Iterable[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
         """Run operations in order; ``values`` has those of their inputs, and gets theirs.
@@ -42,7 +47,7 @@ class Evaluator:
         Raises:
             Exception: Whatever an operation raises on its inputs.
         """
-        with AllGroupsAtOnce():
+        with AllGroupsAtOnce(self._narrow):
             for node in nodes:
                 values[node] = self._value(node, values)
         return values
@@ -76,27 +81,58 @@ class Evaluator:
         return _CPU if isinstance(argument, torch.device) and self.is_exact else argument
 
     def _call(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        state = {name: self._wide(tensor) for name, tensor in module.named_parameters()}
+        large = self.is_exact and not self.nudge and _has_large_weight(module)
+        state = {
+            name: self._large(module, tensor) if large and name == "weight" else self._wide(tensor)
+            for name, tensor in module.named_parameters()
+        }
         # A layer may write its buffers.
         state |= {name: self._wide(tensor).clone() for name, tensor in module.named_buffers()}
-        return functional_call(module, state, args, kwargs)
+        try:
+            return functional_call(module, state, args, kwargs)
+        finally:
+            release(module)  # a fused layer notes which weight it was called with
 
     def _wide(self, tensor: Tensor) -> Tensor:
         """Return a tensor of the model in float64, and nudged where that is asked for.
 
-        It is on the CPU, as the inputs are, wherever the model is.
+        It is on the CPU, as the inputs are, wherever the model is, and in memory of its own, since
+        nobody knows what a module of the user's writes.
         """
         if not self.is_exact:
-            return tensor.detach()
+            return tensor.detach().clone()
         if not tensor.is_floating_point():
             return tensor.detach().to(_CPU)
         known = self._widened.get(id(tensor))
         if known is None:
             wide = as_float64(tensor).to(_CPU)
+            wide = wide.clone() if wide.data_ptr() == tensor.data_ptr() else wide
             known = self._widened[id(tensor)] = (tensor, nudged(wide, self.nudge))
         return known[1]
 
+    def _large(self, module: nn.Module, tensor: Tensor) -> Tensor:
+        """Return the large weight of a layer in float64, or as it is, to be widened by rows."""
+        has_free_rows = isinstance(module, _LAYERS) and getattr(module, "groups", 1) == 1
+        if not has_free_rows or tensor.numel() <= MOST:
+            if self.scratch is None:
+                return self._wide(tensor)
+            if id(tensor) not in self._widened:
+                self._widened[id(tensor)] = (tensor, self.scratch.widened(tensor))
+            return self._widened[id(tensor)][1]
+        weight = tensor.detach()
+        self._narrow[id(weight)] = (weight, lambda rows: as_float64(tensor, rows).to(_CPU))
+        return weight
 
+
+def _has_large_weight(module: nn.Module) -> bool:
+    """Whether a module is a layer of PyTorch's whose weight takes memory that counts."""
+    if type(module) not in _LAYERS and not isinstance(module, FusedLayer):
+        return False
+    weight = module._parameters.get("weight")
+    return weight is not None and weight.is_floating_point() and weight.numel() > FEW_ELEMENTS
+
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CPU = torch.device("cpu")
 _CASTS = {"float": "double", "half": "double", "bfloat16": "double"}
 

@@ -63,9 +63,11 @@ class LayerComparison:
     _fused: dict[str, str] = field(default_factory=dict)
     _figures: dict[Call, _Figures] = field(default_factory=dict)
     _leaves: set[Call] = field(default_factory=set)
+    _models: tuple[ModuleRun, ...] = ()
 
     def __post_init__(self) -> None:
         """Read what was folded into what."""
+        self._models = (self.reference.exact.make(), self.reference.rounded.make())
         for name, into in _folds(self.candidate.module):
             self._folded.setdefault(into, []).append(name)
         self._fused = _fused(self.candidate.module)
@@ -92,8 +94,9 @@ class LayerComparison:
             if fitting and value.numel():
                 self._compare(call, value.double(), {c: (exact[c], own[c]) for c in fitting})
 
-        self._run(self.reference.exact, keep, arguments)
-        self._run(self.reference.rounded, round_off, arguments)
+        exactly, rounding = self._models
+        self._run(exactly, keep, arguments)
+        self._run(rounding, round_off, arguments)
         self._run(self.candidate, compare, arguments)
 
     def outcome(self, *, is_equal: bool) -> tuple[tuple[LayerError, ...], int]:

@@ -123,13 +123,13 @@ def candidate_runner(
 
 def _module_runner(fused: nn.Module, name: str, place: torch.device, model: nn.Module) -> Candidate:
     """Return how to run a copy of a module, with its inputs in its own dtype."""
-    narrow = _narrower(model, fused)
+    narrow = narrower(model, fused)
     return Candidate(
         name, described(place), ModuleRun(moved(fused, place, None), narrow), True, narrow
     )
 
 
-def _narrower(model: nn.Module, fused: nn.Module) -> torch.dtype | None:
+def narrower(model: nn.Module, fused: nn.Module) -> torch.dtype | None:
     """Return the dtype of a candidate that was made for a narrower one than the model's.
 
     Such a candidate has no other; which tensor of a model with several comes first tells nothing.

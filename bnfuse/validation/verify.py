@@ -18,7 +18,7 @@ from bnfuse.validation.layers import LayerComparison
 from bnfuse.validation.precision import full_precision
 from bnfuse.validation.reference import make_reference
 from bnfuse.validation.result import Verification
-from bnfuse.validation.runners import Candidate, ModuleRun, candidate_runner
+from bnfuse.validation.runners import Candidate, ModuleRun, candidate_runner, narrower
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,19 +88,25 @@ def verify(
         device = file_device()
     place = chosen_device(device)
     with torch.no_grad(), full_precision(), torch.random.fork_rng():
-        candidate = candidate_runner(fused, place, model, example, providers)
-        narrow = candidate.narrow
-        watchable = _watchable(candidate) if per_layer else None
+        if isinstance(fused, nn.Module):
+            given, narrow = None, narrower(model, fused)
+        else:
+            given = candidate_runner(fused, place, model, example, providers)
+            narrow = given.narrow
+        if given is not None and per_layer:
+            _watchable(given)
         sets = [
             map_tensors(lambda t: t.to(place), arguments)
             for arguments in input_sets(*example, INPUT_SETS, seed)
         ]
-        reference = make_reference(model, place, sets[0], narrow, by_parts)
+        reference = make_reference(model, place, sets, seed, narrow, by_parts)
+        # That of a module is a copy: when it is needed.
+        candidate = given or candidate_runner(fused, place, model, example)
         outputs = _compared(reference, candidate, sets, seed)
         found = Verification(candidate.name, reference.name, candidate.device, len(sets), outputs)
-        if watchable is None:
+        if not per_layer:
             return found
-        comparison = LayerComparison(reference, watchable, seed)
+        comparison = LayerComparison(reference, _watchable(candidate), seed)
         for arguments in sets:
             comparison.add(arguments)
         layers, left_out = comparison.outcome(is_equal=found.passed)
@@ -110,14 +116,12 @@ def verify(
 def _compared(
     reference: Reference, candidate: Candidate, sets: Sequence[Arguments], seed: int
 ) -> tuple[OutputError, ...]:
-    """Run all on each set of inputs and return a row for each output."""
+    """Run the candidate on each set of inputs and return a row for each output."""
     comparison = OutputComparison(reference.ulp, structured=candidate.structured)
-    for arguments in sets:
-        runs = []
-        for run in (reference.exact, reference.rounded, candidate.run):
-            torch.manual_seed(seed)  # the same random numbers for all, if they draw any
-            runs.append(run(arguments))
-        comparison.add(exact=runs[0], rounded=runs[1], candidate=runs[2])
+    known = zip(reference.exact.outputs, reference.rounded.outputs, strict=True)
+    for arguments, (exact, rounded) in zip(sets, known, strict=True):
+        torch.manual_seed(seed)  # the same random numbers for all, if they draw any
+        comparison.add(exact=exact, rounded=rounded, candidate=candidate.run(arguments))
     return comparison.outcome(reference.own_error_ratio)
 
 
