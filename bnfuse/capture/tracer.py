@@ -101,8 +101,7 @@ class ModelTracer(fx.Tracer):
         """Return what reads a tensor of the model, without looking through all as torch does."""
         if not isinstance(attr_val, torch.Tensor):
             return attr_val
-        if self._paths is None:
-            self._paths = paths_of(self.root)
+        self._paths = paths_of(self.root) if self._paths is None else self._paths
         path, known = self._paths.get(id(attr_val), ("", None))
         if known is not attr_val:
             return attr_val
