@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import fx
+    from torch import fx, nn
 
 
 OPS = ("call_module", "get_attr")
@@ -46,3 +46,23 @@ class PathIndex:
         nodes = self._by_path.setdefault((op, path), [])
         nodes[:] = [node for node in nodes if not node._erased and node.target == path]
         return nodes
+
+
+def module_at(root: nn.Module, path: str) -> nn.Module:
+    """Return the submodule at a path, as ``get_submodule`` does, in less time.
+
+    Raises:
+        AttributeError: There is none.
+
+    >>> import torch
+    >>> module_at(torch.nn.Sequential(torch.nn.ReLU()), "0")
+    ReLU()
+    """
+    found = root
+    for name in path.split(".") if path else ():
+        inside = found._modules
+        inner = inside.get(name) if type(inside) is dict else None  # TorchScript has its own
+        if inner is None:
+            return root.get_submodule(path)
+        found = inner
+    return found

@@ -16,7 +16,7 @@ from torch import nn
 
 from bnfuse.affine import as_parameter
 from bnfuse.graph.aliases import WrittenValues
-from bnfuse.graph.index import PathIndex
+from bnfuse.graph.index import PathIndex, module_at
 from bnfuse.graph.readers import written_constants
 from bnfuse.graph.replacements import Replacements
 
@@ -96,14 +96,7 @@ class Program:
 
     def module(self, path: str) -> nn.Module:
         """Return the submodule at ``path``; raises AttributeError where there is none."""
-        found = self.root
-        for name in path.split(".") if path else ():
-            inside = found._modules
-            inner = inside.get(name) if type(inside) is dict else None  # TorchScript has its own
-            if inner is None:
-                return self.root.get_submodule(path)
-            found = inner
-        return found
+        return module_at(self.root, path)
 
     def tensor(self, path: str) -> Tensor | None:
         """Return the tensor at ``path``, or None where something else or nothing stands."""

@@ -88,19 +88,16 @@ def verify(
         device = file_device()
     place = chosen_device(device)
     with torch.no_grad(), full_precision(), torch.random.fork_rng():
-        if isinstance(fused, nn.Module):
-            given, narrow = None, narrower(model, fused)
-        else:
-            given = candidate_runner(fused, place, model, example, providers)
-            narrow = given.narrow
+        is_module = isinstance(fused, nn.Module)
+        given = None if is_module else candidate_runner(fused, place, model, example, providers)
         if given is not None and per_layer:
             _watchable(given)
+        narrow = _narrow(model, fused, given)
         sets = [
             map_tensors(lambda t: t.to(place), arguments)
             for arguments in input_sets(*example, INPUT_SETS, seed)
         ]
         reference = make_reference(model, place, sets, seed, narrow, by_parts)
-        # That of a module is a copy: when it is needed.
         candidate = given or candidate_runner(fused, place, model, example)
         outputs = _compared(reference, candidate, sets, seed)
         found = Verification(candidate.name, reference.name, candidate.device, len(sets), outputs)
@@ -111,6 +108,15 @@ def verify(
             comparison.add(arguments)
         layers, left_out = comparison.outcome(is_equal=found.passed)
     return replace(found, layers=layers, left_out=left_out)
+
+
+def _narrow(
+    model: nn.Module, fused: nn.Module | str | Path, given: Candidate | None
+) -> torch.dtype | None:
+    """Return the candidate's dtype where it is another; a module is copied when it is needed."""
+    if given is not None or not isinstance(fused, nn.Module):
+        return None if given is None else given.narrow
+    return narrower(model, fused)
 
 
 def _compared(
