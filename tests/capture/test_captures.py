@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor, nn
 
 import bnfuse
-from bnfuse.capture import Capture, captures
+from bnfuse.capture import Capture, capture, captures
 from bnfuse.capture.captures import Captures
 from bnfuse.capture.copying import copy_tree
 from tests.support import noise, ready, relative_error
@@ -59,7 +59,7 @@ def test_what_is_known_of_a_module_is_known_of_its_copy() -> None:
 
 def test_no_forward_is_traced_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[str] = []
-    honest = captures.capture
+    honest = capture
 
     def noted(module: nn.Module, by_reference: Any, opaque: frozenset[str]) -> Capture | str:
         traced.append(type(module).__name__)

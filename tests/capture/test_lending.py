@@ -35,7 +35,8 @@ def test_all_is_lent_and_given_back() -> None:
 def test_a_tensor_that_someone_else_knows_is_not_lent() -> None:
     model = blocks()
     copied = copy_model(model).model
-    known, view = copied[0].weight, copied[1].running_mean.view(2, 2)
+    known = copied.get_parameter("0.weight")
+    view = copied.get_buffer("1.running_mean").view(2, 2)
     Loan(model, (copied,))
     assert {"0.weight", "1.running_mean"}.isdisjoint(lent(model, copied))
     assert "0.bias" in lent(model, copied)
@@ -47,7 +48,7 @@ def test_a_tensor_that_differs_is_not_lent() -> None:
     model = blocks()
     copied = copy_model(model).model
     with torch.no_grad():
-        copied[0].bias[0] += 1
+        copied.get_parameter("0.bias")[0] += 1
     Loan(model, (copied,))
     assert "0.bias" not in lent(model, copied)
 
