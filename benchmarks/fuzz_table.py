@@ -46,7 +46,7 @@ def median_length(row: Row) -> float:
 def share_gone(row: Row) -> float:
     """Return the share of the batch norms that were folded or merged."""
     gone = row["folded"] + row["merged"]
-    return gone / max(1, gone + sum(row["kept"].values()))
+    return float(gone / max(1, gone + sum(row["kept"].values())))
 
 
 def counted(row: Row) -> list[tuple[str, str, int]]:

@@ -15,6 +15,7 @@ _MERGE = "bnfuse/affine/merge.py"
 _ARITHMETIC = "bnfuse/moves/arithmetic.py"
 _WEIGHTS = "bnfuse/moves/weights.py"
 _ORIGIN = "bnfuse/moves/origin.py"
+_WAYS = "bnfuse/moves/ways.py"
 _SEARCH = "bnfuse/moves/search.py"
 
 
@@ -84,8 +85,9 @@ ALGEBRA = (
 """Mistakes in the algebra; the check of each rewrite has to find all."""
 
 GUARDS = (
-    Mutant("aliasing", _ORIGIN,
-           "if origin.value in written or origin.call.node in written:", "if False:"),
+    Mutant("aliasing", _WAYS,
+           "if origin.value in traveller.program.written_values or "
+           "_is_overwritten(traveller, origin):", "if False:"),
     Mutant("readers", _SEARCH, "if first := list(islice(others, 3)):",
            "if (first := list(islice(others, 3))) and False:"),
     Mutant("axis", _WEIGHTS,
@@ -93,8 +95,8 @@ GUARDS = (
            "return affine.map(lambda c: c.flatten())"),
     Mutant("padding", _WEIGHTS, 'if call.options["padding_mode"] != "zeros":', "if True:"),
     Mutant("training flag", _ORIGIN, 'if call.options["training"]:', "if False:"),
-    Mutant("rank", _ORIGIN, "return Plan(plan.edits, needed, plan.passed)",
-           "return Plan(plan.edits, [], plan.passed)"),
+    Mutant("rank", _WAYS, "return Plan(plan.edits, needed, plan.passed, plan.clamps)",
+           "return Plan(plan.edits, [], plan.passed, plan.clamps)"),
 )  # fmt: skip
 """Mistakes in guards; the tests have to find all."""
 

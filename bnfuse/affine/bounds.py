@@ -121,8 +121,8 @@ def with_shift(affine: Affine, bounds: Bounds) -> tuple[Affine, Bounds]:
 
     >>> affine = Affine.of(torch.tensor([2.0, 0.0]), torch.tensor([6.0, 5.0]))
     >>> after, moved = with_shift(affine, Bounds(torch.tensor([-3.0, -9.0]), torch.ones(2)))
-    >>> after.scale, moved.low, moved.high, moved.shift
-    (tensor([2., 1.], dtype=torch.float64), tensor([-3.,  5.]), tensor([1., 5.]), tensor([3., 0.]))
+    >>> after.scale.tolist(), moved.low.tolist(), moved.high.tolist(), moved.shift.tolist()
+    ([2.0, 1.0], [-3.0, 5.0], [1.0, 5.0], [3.0, 0.0])
     """
     is_constant = affine.scale == 0
     scale = torch.where(is_constant, 1.0, affine.scale)

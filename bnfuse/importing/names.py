@@ -43,7 +43,7 @@ class Paths:
 
     >>> taken = Paths()
     >>> taken.unused("layer.conv"), taken.unused("layer.conv"), taken.unused("layer.conv.weight")
-    ('layer.conv', 'layer.conv_1', 'layer.conv_weight')
+    ('layer.conv', 'layer.conv_1', 'layer_conv_weight')
     """
 
     _leaves: set[str] = field(default_factory=set)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.cli.support import Run
 
-FORMS = "torchvision:resnet50, timm:levit_128s or package.module:factory"
+FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx or net.pt2"
 
 
 @pytest.mark.parametrize(
