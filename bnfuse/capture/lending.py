@@ -55,9 +55,9 @@ class Loan:
         places = {path: id(tensor) for path, tensor in _by_path(trees[0]).items()}
         for path, place in places.items():
             owner, mine = owners.get(path), known[place]
-            if owner is None or _references(mine) != probe:
-                continue
-            if _is_plain(owner) and _is_plain(mine.tensor) and _is_equal(mine.tensor, owner):
+            if owner is None or not (_is_plain(owner) and _is_plain(mine.tensor)):
+                continue  # others may have no memory of the usual kind to ask about
+            if _references(mine) == probe and _is_equal(mine.tensor, owner):
                 mine.tensor.data = owner.detach()
                 self._pointers.add(owner.data_ptr())
 
@@ -103,7 +103,8 @@ def _is_plain(tensor: Tensor) -> bool:
     return (
         type(tensor) in _PLAIN
         and tensor.layout is torch.strided
-        and not (tensor.is_meta or tensor.is_inference() or tensor.is_conj() or tensor.is_neg())
+        and not (tensor.is_meta or tensor.is_nested or tensor.is_inference())
+        and not (tensor.is_conj() or tensor.is_neg())
         and tensor.numel() > 0
         and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
         and torch.empty_like(tensor, device="meta").stride() == tensor.stride()
