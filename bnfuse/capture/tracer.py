@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import fx, nn
-from torch.overrides import TorchFunctionMode
 
 from bnfuse.capture.code import codes_of, untraceable
 from bnfuse.capture.proxy import RecordingProxy, paths_of
@@ -56,6 +56,7 @@ class ModelTracer(fx.Tracer):
         self._by_reference = by_reference
         self._opaque = opaque
         self._paths: dict[int, tuple[str, torch.Tensor]] | None = None
+        self._thread = threading.get_ident()
 
     def capture(self, root: nn.Module) -> fx.Graph:
         """Trace the forward of ``root``, optional arguments at their defaults.
@@ -86,7 +87,12 @@ class ModelTracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Trace a call of a module, one made in the forward out of the model's layers included."""
+        """Trace a call of a module, one made in the forward out of the model's layers included.
+
+        A trace wraps the calls of all modules in all threads: those of others go on as they are.
+        """
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
         if isinstance(m, torch.jit.ScriptModule) or is_hooked(m):
             return super().call_module(m, forward, args, kwargs)
         if type(m).forward is nn.Sequential.forward and m not in (self.submodule_paths or ()):
@@ -99,7 +105,7 @@ class ModelTracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:  # noqa: ARG002 - the signature is torch's
         """Return what reads a tensor of the model, without looking through all as torch does."""
-        if not isinstance(attr_val, torch.Tensor):
+        if not isinstance(attr_val, torch.Tensor) or threading.get_ident() != self._thread:
             return attr_val
         self._paths = paths_of(self.root) if self._paths is None else self._paths
         path, known = self._paths.get(id(attr_val), ("", None))
@@ -198,53 +204,4 @@ def _returns_tensor(module: nn.Module) -> bool:
     )
 
 
-def retrace(root: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
-    """Trace the generated ``forward`` of a graph module again, each module one call.
-
-    Args:
-        root: The module tree that the source reads as ``self``.
-        forward: The compiled source.
-    """
-
-    class _Rebuilt(nn.Module):
-        pass
-
-    _Rebuilt.forward = forward
-    host = _Rebuilt()
-    host.__dict__.update(root.__dict__)
-    tracer = _SourceTracer()
-    with _Operators(tracer):
-        return tracer.trace(host)
-
-
-class _Operators(TorchFunctionMode):
-    """Keeps operators that make tensors of numbers alone, which PyTorch does not offer a trace."""
-
-    def __init__(self, tracer: fx.Tracer) -> None:
-        super().__init__()
-        self.tracer = tracer
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Make an operator a node, and run everything else."""
-        if isinstance(func, torch._ops.OpOverload):
-            return self.tracer.create_proxy("call_function", func, args, kwargs or {})
-        return func(*args, **(kwargs or {}))
-
-
-class _SourceTracer(ModelTracer):
-    """Traces generated source, which has nothing left to notice."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - the signature is torch's
-        """Every module is a call of its own."""
-        return True
-
-    def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
-    ) -> tuple[Callable[..., Any], list[Any]]:
-        """Make placeholders as torch.fx does."""
-        return fx.Tracer.create_args_for_root(self, root_fn, is_module, concrete_args)
-
-
-__all__ = ["CaptureError", "ModelTracer", "RecordingProxy", "retrace"]
+__all__ = ["CaptureError", "ModelTracer", "RecordingProxy"]

@@ -132,7 +132,7 @@ def _carrier(state: dict[str, Any]) -> nn.Module:
 
 def _from_source(state: dict[str, Any], source: str, class_name: str) -> OptimizedModule:
     """Trace the generated source of a graph module again, each call of a module one node."""
-    from bnfuse.capture.tracer import retrace  # the tracer names the guards of this package
+    from bnfuse.capture.retrace import retrace  # the tracer names the guards of this package
 
     carrier = _carrier(state)
     graph = retrace(carrier, _forward_from_src(source, {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from bnfuse.capture.tracer import ModelTracer, retrace
+from bnfuse.capture.tracer import ModelTracer
 from tests.support import noise
 
 
@@ -37,13 +38,6 @@ def test_augmented_assignment_stays_in_place() -> None:
     y, z = module(noise(2))
     assert y is z
     assert torch.equal(y, model(noise(2))[0])
-
-
-def test_tracing_the_source_again_keeps_it_in_place() -> None:
-    model = InPlace()
-    module = fx.GraphModule(model, ModelTracer().trace(model))
-    again = fx.GraphModule(model, retrace(model, type(module).forward))
-    assert [n.target for n in again.graph.nodes] == [n.target for n in module.graph.nodes]
 
 
 @dataclass
@@ -87,3 +81,18 @@ def test_buffers_are_read_by_name() -> None:
 
     graph = ModelTracer().trace(Scaled())
     assert [node.target for node in graph.nodes if node.op == "get_attr"] == ["inner.scale"]
+
+
+def test_calls_in_other_threads_go_on_during_a_trace() -> None:
+    other, seen = nn.Sequential(nn.Conv2d(1, 1, 1)).eval(), list[object]()
+
+    class Calling(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            thread = threading.Thread(target=lambda: seen.append(other(torch.zeros(1, 1, 2, 2))))
+            thread.start()
+            thread.join()
+            return x + 1
+
+    graph = ModelTracer().trace(Calling())
+    assert [type(value) for value in seen] == [torch.Tensor]
+    assert [node.op for node in graph.nodes] == ["placeholder", "call_function", "output"]
