@@ -107,14 +107,15 @@ class MergeChains:
     def rewrite(self, program: Program, match: Match) -> Applied | Declined:
         """Write the product into the second operation, which then reads the first one's input."""
         first, second, merged = match.first, match.second, match.merged
-        weight = round_weight(merged.weight, second.weight)
+        exact = merged.weight.reshape(_shape(second, merged.weight))  # what is rounded remembers it
+        weight = round_weight(exact, second.weight)
         bias = round_once(merged.bias, second.weight)
         if weight is None or bias is None:
             reason = decline("overflow", match.name, second.name)
             return Declined(match.name, first.node.name, reason)
         if second.kind is Kind.CONVOLUTION:
             write_geometry(program, second, merged)
-        into = write_weights(program, second, weight.reshape(_shape(second, weight)), bias)
+        into = write_weights(program, second, weight, bias)
         if second.is_module:
             _write_channels(program.module(into), first)
         program.replace(first.node, first.input)

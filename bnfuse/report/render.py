@@ -30,7 +30,13 @@ def headline(report: Report) -> str:
     if report.extra_bytes:
         text += f"; {report.extra_bytes / 1e6:.1f} MB of weights added for shared layers"
     if report.undone:
-        text += f"; {len(report.undone)} rewrites failed their check and were undone"
+        count = len(report.undone)
+        are = (
+            "rewrites failed their check and were"
+            if count > 1
+            else "rewrite failed its check and was"
+        )
+        text += f"; {count} {are} undone"
     return text + "."
 
 

@@ -189,3 +189,13 @@ def test_later_uses() -> None:
     copies += [torch.export.export(fused, (X,)).module(), torch.compile(fused, backend="eager")]
     assert all(relative_error(one(X), model(X)) < 1e-12 for one in copies)
     assert relative_error(fused.float()(X.float()), model(X)) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_what_is_rounded_passes_its_check(kind: str, dtype: torch.dtype) -> None:
+    made = [nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)]
+    model = sequential(*(made if kind == "convolution" else [nn.Linear(64, 64), nn.Linear(64, 8)]))
+    fused = bnfuse.optimize(model.to(dtype))
+    assert not bnfuse.report(fused).undone
+    assert linear_calls(fused) == 1
