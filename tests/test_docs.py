@@ -83,7 +83,15 @@ def test_readme_lists_every_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/rules.md", "docs/export.md"]
+    "name",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/rules.md",
+        "docs/export.md",
+        "docs/import.md",
+    ],
 )
 def test_documents_link_to_what_is_there(name: str) -> None:
     path = ROOT / name
@@ -91,7 +99,7 @@ def test_documents_link_to_what_is_there(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/rules.md", "docs/export.md"]
+    "name", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/rules.md", "docs/export.md", "docs/import.md"]
 )
 def test_documents_have_lines_of_120_columns(name: str) -> None:
     assert long_lines((ROOT / name).read_text()) == []

@@ -22,6 +22,7 @@ def test_no_batch_norm_is_left(name: str) -> None:
     report = bnfuse.report(fused)
     assert report.total > 0
     assert not report.kept
+    assert not report.undone
     with torch.no_grad():
         wanted, got = model(*inputs), fused(*inputs)
     assert float((got - wanted).abs().max()) <= 1e-9 * float(wanted.abs().max())
