@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INFINITY = float("inf")
+LARGEST_REACHED = 4096.0
+"""The largest value that a clamp may make of small ones.
+
+Behind it stands a scale as much smaller. In half precision, to which the model may be converted or
+which autocast may ask for, larger ones lose what the two make together.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,8 +75,14 @@ class Bounds:
         One that does nothing is None, but for one of the bounds at least.
 
         Returns:
-            None where a finite number does not fit the dtype.
+            None where a finite number does not fit the dtype, or a clamp would make values that
+            half precision cannot hold: a lower bound far above 0, an upper one far below, or a
+            large shift.
         """
+        reached = [self.low.clamp(min=0.0), self.high.clamp(max=0.0)]
+        reached += [] if self.shift is None else [self.shift]
+        if any((one.abs() > LARGEST_REACHED).any() for one in reached):
+            return None
         has_high = bool((self.high < INFINITY).any())
         has_low = bool((self.low > -INFINITY).any()) or not has_high
         low = round_bounds(self.low, like) if has_low else None

@@ -44,11 +44,19 @@ class ChannelClamp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the value, clamped and shifted."""
+        if not isinstance(x, torch.Tensor):
+            return self._traced(x)
         low, high, shift = (_in_dtype(tensor, x) for tensor in (self.min, self.max, self.shift))
         clamped = _clamped(x, low, high)
         if shift is None:
             return clamped
         return clamped + shift if clamped is x or _is_watched() else clamped.add_(shift)
+
+    def _traced(self, x: Any) -> Any:
+        """Return the same of a stand-in for a value, of which nothing can be asked."""
+        for bound, function in ((self.min, torch.maximum), (self.max, torch.minimum)):
+            x = x if bound is None else function(x, bound.type_as(x))
+        return x if self.shift is None else x + self.shift.type_as(x)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Convert the bounds; one that is too large for its new dtype becomes a large number.

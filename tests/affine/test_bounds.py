@@ -112,7 +112,7 @@ def test_rounding_leaves_out_what_does_nothing() -> None:
     nothing = Bounds(-none, none).rounded(zero)
     assert nothing is not None
     assert nothing[0] is not None  # a clamp of nothing still makes a tensor of its own
-    both = Bounds(-none, low, zero).rounded(zero)
+    both = Bounds(-none, torch.tensor([1.0, INF]).double(), zero).rounded(zero)
     assert both is not None
     assert [one is None for one in both] == [True, False, False]
 
@@ -122,9 +122,9 @@ def test_rounding_leaves_out_what_does_nothing() -> None:
     [
         (4000.0, torch.float16, True),
         (5000.0, torch.float16, False),
-        (1e30, torch.bfloat16, True),
+        (5000.0, torch.bfloat16, False),
         (1e300, torch.float32, False),
-        (1e300, torch.float64, True),
+        (4000.0, torch.float64, True),
     ],
     ids=str,
 )
@@ -133,5 +133,11 @@ def test_a_bound_that_does_not_fit(number: float, dtype: torch.dtype, fits: bool
     none = torch.full((2,), INF, dtype=torch.float64)
     like = torch.zeros(1, dtype=dtype)
     assert (Bounds(made, none).rounded(like) is not None) is fits
-    assert (Bounds(-none, made).rounded(like) is not None) is fits
+    assert (Bounds(-none, -made).rounded(like) is not None) is fits
     assert (Bounds(-none, -made, made).rounded(like) is not None) is fits
+
+
+def test_a_large_bound_that_is_not_reached() -> None:
+    none, far = torch.full((2,), INF).double(), torch.tensor([1e6, 1.0]).double()
+    assert Bounds(-far, none).rounded(torch.zeros(1)) is not None
+    assert Bounds(-none, far).rounded(torch.zeros(1)) is not None

@@ -105,3 +105,9 @@ def test_it_is_exported(parts: tuple[Tensor | None, ...]) -> None:
         "aten.maximum.default", "aten.minimum.default", "aten.add.Tensor",
     }  # fmt: skip
     torch.export.save(exported, io.BytesIO())
+
+
+def test_traced_by_torch_fx() -> None:
+    clamp = ChannelClamp(torch.zeros(1, 2, 1, 1), torch.ones(1, 2, 1, 1), torch.ones(1, 2, 1, 1))
+    x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.fx.symbolic_trace(torch.nn.Sequential(clamp))(x), clamp(x))

