@@ -23,19 +23,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnfuse.affine.rounding import as_float64, round_bounds
+from bnfuse.affine.rounding import LARGEST_BOUND, as_float64, round_bounds
 from bnfuse.affine.values import Affine
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 INFINITY = float("inf")
-LARGEST_REACHED = 4096.0
-"""The largest value that a clamp may make of small ones.
-
-Behind it stands a scale as much smaller. In half precision, to which the model may be converted or
-which autocast may ask for, larger ones lose what the two make together.
-"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +75,7 @@ class Bounds:
         """
         reached = [self.low.clamp(min=0.0), self.high.clamp(max=0.0)]
         reached += [] if self.shift is None else [self.shift]
-        if any((one.abs() > LARGEST_REACHED).any() for one in reached):
+        if any((one.abs() > LARGEST_BOUND).any() for one in reached):
             return None
         has_high = bool((self.high < INFINITY).any())
         has_low = bool((self.low > -INFINITY).any()) or not has_high

@@ -163,7 +163,8 @@ def _empty(shape: torch.Size, like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
-_LARGEST_BOUND = 4096.0
+LARGEST_BOUND = 4096.0
+"""The largest bound whose scale half precision can hold with it."""
 
 
 def round_bounds(exact: Tensor, like: Tensor) -> Tensor | None:
@@ -180,7 +181,7 @@ def round_bounds(exact: Tensor, like: Tensor) -> Tensor | None:
     tensor([1., inf])
     """
     finite = exact[torch.isfinite(exact)]
-    if like.dtype is torch.float16 and (finite.abs() > _LARGEST_BOUND).any():
+    if like.dtype is torch.float16 and (finite.abs() > LARGEST_BOUND).any():
         return None
     rounded = exact.to(device=like.device, dtype=like.dtype)
     if not torch.equal(rounded.isinf().to(exact.device), exact.isinf()):
