@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from bnfuse.affine import as_parameter
-from bnfuse.graph.aliases import WrittenValues
+from bnfuse.graph.findings import Findings
 from bnfuse.graph.index import PathIndex, module_at
 from bnfuse.graph.readers import written_constants
 from bnfuse.graph.replacements import Replacements
@@ -23,7 +22,7 @@ from bnfuse.graph.replacements import Replacements
 if TYPE_CHECKING:
     from torch import Tensor, fx
 
-    from bnfuse.ops.shapes import Shapes
+    from bnfuse.ops.calls import Call
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +33,7 @@ class Constant:
     tensor: Tensor
 
 
-class Program:
+class Program(Findings):
     """A copied model and its graph, edited in place by the passes.
 
     Attributes:
@@ -45,6 +44,7 @@ class Program:
         written: Paths of tensors that the forward, as it was captured, may write.
         replacements: What is read in the place of values that were replaced.
         index: Which nodes read what.
+        calls: How nodes were read when they were as noted beside it (``bnfuse.ops.read_call``).
     """
 
     def __init__(
@@ -56,43 +56,13 @@ class Program:
         self.by_reference = by_reference
         self.written = written_constants(graph)
         self.replacements = Replacements()
+        self.calls: dict[fx.Node, tuple[tuple[object, ...], Call | None]] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Forget what was found out about the graph's values, since the graph has changed."""
-        self._shapes: Shapes | None = None
-        self._batched_shapes: Shapes | None = None
-        self._written_values: WrittenValues | None = None
+        self.forget()
         self.index = PathIndex(self.graph)
-
-    @property
-    def shapes(self) -> Shapes:
-        """What is proven about the shapes of the values that were there at the last refresh."""
-        from bnfuse.ops.shapes import Shapes  # it reads the graph through this class
-
-        if self._shapes is None:
-            self._shapes = Shapes(self)
-        return self._shapes
-
-    @property
-    def batched_shapes(self) -> Shapes:
-        """What follows as well where all convolutions are given batches, which is not proven."""
-        from bnfuse.ops.shapes import Shapes  # likewise
-
-        if self._batched_shapes is None:
-            self._batched_shapes = Shapes(self, batched=True)
-        return self._batched_shapes
-
-    @property
-    def written_values(self) -> WrittenValues:
-        """The values that an in-place operation may write."""
-        if self._written_values is None:
-            from bnfuse.ops.fresh import makes_new, may_write  # likewise
-
-            self._written_values = WrittenValues(
-                self.graph, partial(makes_new, self), partial(may_write, self)
-            )
-        return self._written_values
 
     def module(self, path: str) -> nn.Module:
         """Return the submodule at ``path``; raises AttributeError where there is none."""

@@ -38,14 +38,6 @@ if TYPE_CHECKING:
     from bnfuse.ops import Call
 
 _MAY_COPY = (Kind.RESHAPE, Kind.COPY)
-_IN_ORDER = frozenset(
-    {
-        Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY, Kind.DIVIDE, Kind.NEGATE, Kind.MAXIMUM,
-        Kind.CHOICE, Kind.FILL, Kind.ABSOLUTE, Kind.RECTIFIER, Kind.CLAMP, Kind.GATE,
-        Kind.ACTIVATION, Kind.AVERAGE_POOL, Kind.MAX_POOL,
-    }
-)  # fmt: skip
-"""Operations that leave the axes in memory in the order they have, also if that is no format."""
 _VIEWS = frozenset({"view", "view_as", "unflatten"})
 _FUNCTIONS = frozenset({torch.unflatten, torch.ops.aten.view.default})
 
@@ -56,33 +48,12 @@ def is_laid_out_alike(program: Program, call: Call, value: fx.Node) -> bool:
         return True
     if call.kind is not Kind.BATCH_NORM:  # arithmetic keeps the order of the axes
         return makes_new(program, value) and not constant_leads(program, call)
-    return not _is_of_instances(call) and _has_memory_format(program, value)
+    return not _is_of_instances(call) and program.formats.of(value)
 
 
 def _is_of_instances(call: Call) -> bool:
     """Whether a norm is one of instances, which drops the order of channels last."""
     return "instance" in call.spelling.lower()
-
-
-def _has_memory_format(program: Program, node: fx.Node) -> bool:
-    """Whether a value is contiguous or channels last, dense, as a batch norm returns it.
-
-    Element by element, axes stay in the order that they have; a stack has an order of its own.
-    """
-    pending, seen = [node], {node}
-    while pending:
-        current = pending.pop()
-        call = read_call(program, current)
-        if call is None or call.hooked or call.kind is Kind.STACK:
-            return False
-        if call.kind not in _IN_ORDER:
-            if not makes_new(program, current):
-                return False
-            continue
-        values = [o for o in call.operands if isinstance(o, fx.Node) and o.op != "get_attr"]
-        pending += [value for value in values if value not in seen]
-        seen.update(values)
-    return True
 
 
 def is_contiguous(program: Program, node: fx.Node) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Constant
+from bnfuse.ops.binding import bind, names_of
 from bnfuse.ops.plain import MISSING, behaves_as
 from bnfuse.ops.table import WEIGHTED, Kind, Operation
 from bnfuse.ops.table_activations import ACTIVATIONS
@@ -112,11 +113,29 @@ def read_call(program: Program, node: fx.Node) -> Call | None:
         return _read_module(program, node)
     if node.op == "call_function" and node.target in _BY_FUNCTION:
         row = _BY_FUNCTION[node.target]
-        return _read_operator(program, node, row, row.functions[node.target])
+        return _remembered(program, node, row, row.functions[node.target])
     if node.op == "call_method" and node.target in _BY_METHOD:
         row = _BY_METHOD[str(node.target)]
-        return _read_operator(program, node, row, row.methods[str(node.target)])
+        return _remembered(program, node, row, row.methods[str(node.target)])
     return None
+
+
+def _remembered(
+    program: Program, node: fx.Node, row: Operation, names: tuple[str, ...]
+) -> Call | None:
+    """Read a call as before, as long as it is the same; where it reads no tensor by a path.
+
+    A node that is changed is given other arguments: those it has are never written.
+    """
+    if row.constants:
+        return _read_operator(program, node, row, names)
+    known = program.calls.get(node)
+    now = (node.target, node.args, node.kwargs)
+    if known is not None and all(old is new for old, new in zip(known[0], now, strict=True)):
+        return known[1]
+    call = _read_operator(program, node, row, names)
+    program.calls[node] = now, call
+    return call
 
 
 def _read_module(program: Program, node: fx.Node) -> Call | None:
@@ -143,7 +162,7 @@ def _read_module(program: Program, node: fx.Node) -> Call | None:
 def _read_operator(
     program: Program, node: fx.Node, row: Operation, names: tuple[str, ...]
 ) -> Call | None:
-    given = _bind(names, node)
+    given = bind(names, node)
     known = {*names_of(names), *row.inputs, *row.constants, *row.options}
     is_told = given.keys() <= known
     if row.kind is not Kind.ACTIVATION and not is_told:
@@ -174,49 +193,6 @@ def _operands(given: dict[str, Any], row: Operation) -> tuple[Any, ...]:
 def argument_names(node: fx.Node) -> tuple[str, ...]:
     """Return the names of a known function's arguments, in order."""
     return _BY_FUNCTION[node.target].functions[node.target]
-
-
-def names_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return argument names without the star.
-
-    >>> names_of(("input", "*shape"))
-    ('input', 'shape')
-    """
-    return tuple(name.removeprefix("*") for name in names)
-
-
-def _bind(names: tuple[str, ...], node: fx.Node) -> dict[str, Any]:
-    """Return the arguments of a call by name."""
-    args = list(node.args)
-    if len(args) > len(names) and not names[-1].startswith("*"):
-        names = (*names, *(f"argument {count}" for count in range(len(names), len(args))))
-    bound: dict[str, Any] = {}
-    for position, name in enumerate(names[: len(args)]):
-        if name.startswith("*"):
-            rest: Any = args[position:]
-            is_one = len(rest) == 1 and isinstance(rest[0], list | tuple)
-            bound[name[1:]] = tuple(rest[0] if is_one else rest)
-        else:
-            bound[name] = args[position]
-    return {**bound, **{_canonical(name, names): value for name, value in node.kwargs.items()}}
-
-
-# Names that PyTorch takes as well, as NumPy has them, and where they stand in the tables.
-_ALSO: dict[str, tuple[str, ...]] = {
-    "tensors": ("input",), "self": ("input",), "x": ("input",), "keepdims": ("keepdim",),
-    "dim": ("new_dim", "old_dim", "split_dim"), "axis": ("dim", "new_dim", "old_dim"),
-    "split_size_or_sections": ("split_size",),
-}  # fmt: skip
-
-
-def _canonical(name: str, names: tuple[str, ...]) -> str:
-    """Return the name that an argument has in the tables.
-
-    >>> _canonical("axis", ("input", "dim"))
-    'dim'
-    """
-    others = () if name in names else _ALSO.get(name, ())
-    return next((other for other in others if other in names), name)
 
 
 def _constant(program: Program, value: Any) -> Constant | fx.Node | None:

@@ -119,3 +119,30 @@ def test_a_function_is_named_by_the_layer_around_it() -> None:
 def test_no_two_rows_share_a_spelling() -> None:
     spellings = [s for row in OPERATIONS for s in (*row.modules, *row.functions)]
     assert len(spellings) == len(set(spellings))
+
+
+def test_a_call_is_read_once_until_its_node_changes() -> None:
+    program = program_of(Model(lambda m, x: (m.conv(x) + x).relu()))
+    x, conv, total, relu, _ = program.graph.nodes
+    first = read_call(program, total)
+    assert read_call(program, total) is first
+    total.replace_input_with(x, conv)
+    changed = read_call(program, total)
+    assert changed is not None
+    assert changed.operands == (conv, conv)
+    relu.target = "sigmoid"
+    other = read_call(program, relu)
+    assert other is not None
+    assert other.spelling == "sigmoid"
+
+
+def test_a_tensor_that_takes_the_place_of_another_is_seen() -> None:
+    program = program_of(Model(lambda m, x: F.conv2d(x, m.conv.weight)))
+    node = next(node for node in program.graph.nodes if node.op == "call_function")
+    before = read_call(program, node)
+    program.own_tensor(node, "weight", "conv.weight", new := torch.ones(2, 2, 1, 1))
+    after = read_call(program, node)
+    assert before is not None
+    assert after is not None
+    assert before.weight is not after.weight
+    assert torch.equal(after.weight, new)

@@ -1,0 +1,68 @@
+"""What follows from a graph about its values, found out when it is first asked for.
+
+The modules that find it out read the graph through ``Program``; they are imported where they run.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from bnfuse.graph.aliases import WrittenValues
+    from bnfuse.graph.program import Program
+    from bnfuse.ops.dtypes import PossibleDtypes
+    from bnfuse.ops.layouts import Formats
+    from bnfuse.ops.shapes import Shapes
+
+
+class Findings:
+    """What is known about the values that were there when it was last forgotten."""
+
+    def forget(self) -> None:
+        """Forget everything, since the graph has changed."""
+        for name in ("shapes", "batched_shapes", "formats", "dtypes", "written_values"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def _program(self) -> Program:
+        return cast("Program", self)
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """What is proven about the shapes of the values."""
+        from bnfuse.ops.shapes import Shapes
+
+        return Shapes(self._program)
+
+    @cached_property
+    def batched_shapes(self) -> Shapes:
+        """What follows as well where all convolutions are given batches, which is not proven."""
+        from bnfuse.ops.shapes import Shapes
+
+        return Shapes(self._program, batched=True)
+
+    @cached_property
+    def formats(self) -> Formats:
+        """Which values are laid out in memory as the result of a batch norm is."""
+        from bnfuse.ops.layouts import Formats
+
+        return Formats(self._program)
+
+    @cached_property
+    def dtypes(self) -> PossibleDtypes:
+        """Which dtypes the values may have."""
+        from bnfuse.ops.dtypes import PossibleDtypes
+
+        return PossibleDtypes(self._program)
+
+    @cached_property
+    def written_values(self) -> WrittenValues:
+        """The values that an in-place operation may write."""
+        from bnfuse.graph.aliases import WrittenValues
+        from bnfuse.ops.fresh import makes_new, may_write
+
+        program = self._program
+        return WrittenValues(
+            program.graph, partial(makes_new, program), partial(may_write, program)
+        )
