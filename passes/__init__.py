@@ -14,6 +14,7 @@ from bnfuse.passes.fuse_activations import FuseActivations
 from bnfuse.passes.matmul_to_linear import MatmulToLinear
 from bnfuse.passes.merge_branches import MergeBranches
 from bnfuse.passes.merge_chains import MergeChains
+from bnfuse.passes.split_depthwise import SplitDepthwise
 
 PIPELINE: tuple[Pass, ...] = (
     EliminateIdentities(),  # first, so that a layer and its batch norm become neighbours
@@ -30,10 +31,14 @@ PIPELINE: tuple[Pass, ...] = (
     FuseActivations(),  # when nothing folds any more: a fused layer is opaque to the others
 )
 """The passes in execution order."""
-ONNX_PIPELINE: tuple[Pass, ...] = tuple(
-    replace(one, with_bounds=1) if isinstance(one, FoldAffine) and one.with_bounds else one
-    for one in PIPELINE
+ONNX_PIPELINE: tuple[Pass, ...] = (
+    *(
+        replace(one, with_bounds=1) if isinstance(one, FoldAffine) and one.with_bounds else one
+        for one in PIPELINE[:-1]
+    ),
+    SplitDepthwise(),  # when no affine is to go through the concatenation any more
+    PIPELINE[-1],
 )
-"""The same for a file: with more than one bound ONNX Runtime is slower than with the batch norm."""
+"""The same for a file: ONNX Runtime is slower with more than one bound than with the batch norm."""
 
 __all__ = ["ONNX_PIPELINE", "PIPELINE", "Applied", "Declined", "Pass", "PassReport", "run_pass"]
