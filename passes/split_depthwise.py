@@ -37,12 +37,13 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
-from bnfuse.affine import as_parameter
+from bnfuse.affine import as_float64, as_parameter, round_once, round_weight
 from bnfuse.graph import only_reader
 from bnfuse.ops import Call, read_call, write_weights
 from bnfuse.ops.geometry import branch_of
 from bnfuse.passes import base
-from bnfuse.passes.base import Applied
+from bnfuse.passes.base import Applied, Declined
+from bnfuse.report import decline
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -110,19 +111,21 @@ class SplitDepthwise:
         """Return None: what is not split is no match."""
         return None
 
-    def rewrite(self, program: Program, match: Match) -> Applied:
+    def rewrite(self, program: Program, match: Match) -> Applied | Declined:
         """Put the plain convolutions and their concatenation in the place of the first."""
         first, second, count = match.first, match.second, _multiplier(match.branch)
+        made = [_piece(match, one, count) for one in range(count)]
+        pieces = [piece for piece in made if piece is not None]
+        exact = in_order_of_pieces(as_float64(second.weight), count)
+        weight = round_weight(exact, second.weight)
+        if weight is None or len(pieces) < count:
+            return Declined(
+                match.name, first.node.name, decline("overflow", match.name, match.name)
+            )
+        paths = [program.place_module(f"{first.name}_{n}", piece) for n, piece in enumerate(pieces)]
         with program.graph.inserting_before(first.node):
-            pieces = [
-                program.graph.call_module(
-                    program.place_module(f"{first.name}_{one}", _piece(match, one, count)),
-                    (first.input,),
-                )
-                for one in range(count)
-            ]
-            joined = program.graph.call_function(torch.cat, (pieces, -3))
-        weight = in_order_of_pieces(second.weight, count)
+            values = [program.graph.call_module(path, (first.input,)) for path in paths]
+            joined = program.graph.call_function(torch.cat, (values, -3))
         into = write_weights(program, second, weight, None)
         program.replace(first.node, joined)
         program.erase(first.node)
@@ -154,9 +157,17 @@ def _is_multiplied(branch: Branch) -> bool:
     )
 
 
-def _piece(match: Match, one: int, count: int) -> nn.Conv2d:
-    """Return the depthwise convolution that makes every ``count``-th channel, from ``one`` on."""
-    branch, bias = match.branch, match.first.tensor("bias")
+def _piece(match: Match, one: int, count: int) -> nn.Conv2d | None:
+    """Return the convolution that makes every ``count``-th channel from ``one`` on.
+
+    None where it does not fit the dtype of the weight.
+    """
+    branch, like = match.branch, match.first.weight
+    weight = round_weight(as_float64(branch.weight)[one::count], like)
+    bias = round_once(branch.bias[one::count], like)
+    has_bias = match.first.tensor("bias") is not None
+    if weight is None or bias is None:
+        return None
     piece = nn.Conv2d(
         branch.groups,
         branch.groups,
@@ -165,10 +176,9 @@ def _piece(match: Match, one: int, count: int) -> nn.Conv2d:
         branch.padding,  # type: ignore[arg-type]  # likewise
         branch.dilation,  # type: ignore[arg-type]  # likewise
         branch.groups,
-        bias=bias is not None,
+        bias=has_bias,
         device="meta",
     )
-    piece.weight = as_parameter(branch.weight[one::count].contiguous())
-    if bias is not None:
-        piece.bias = as_parameter(bias[one::count].contiguous())
+    piece.weight = as_parameter(weight)
+    piece.bias = as_parameter(bias) if has_bias else None
     return piece.eval()

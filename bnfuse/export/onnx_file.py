@@ -94,12 +94,15 @@ def _has_bfloat16(captured: Captured) -> bool:
 def tidy(model: Any) -> None:
     """Take out of an ``onnx_ir.Model`` what does nothing: identities, and what nothing reads.
 
-    What computes the targets of reshapes goes where they are known.
+    What computes the targets of reshapes goes where they are known, and axes that runtimes look for
+    are written as they look for them.
     """
     common = require("onnx_ir.passes.common", "to export ONNX")
     for node in list(_nodes(model)):
         if node.op_type == "Identity" and not node.domain:
             _bypass(node)
+        elif node.op_type == "Concat":
+            count_from_front(node)
     settle_reshapes(model)
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
@@ -111,6 +114,17 @@ def _nodes(model: Any) -> Iterator[Any]:
     ir = require("onnx_ir", "to export ONNX")
     for graph in (model.graph, *model.functions.values()):
         yield from ir.traversal.RecursiveGraphIterator(graph)
+
+
+def count_from_front(node: Any) -> None:
+    """Write the axis of a concatenation as a number from the front, where the rank is known.
+
+    ONNX Runtime leaves a concatenation in its blocked layout where the axis is written as 1.
+    """
+    ir = require("onnx_ir", "to export ONNX")
+    axis, shape = node.attributes["axis"].as_int(), node.outputs[0].shape
+    if axis < 0 and shape is not None:
+        node.attributes["axis"] = ir.AttrInt64("axis", axis + len(shape))
 
 
 def _bypass(node: Any) -> None:

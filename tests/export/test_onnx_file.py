@@ -18,7 +18,7 @@ from torch import nn
 
 from bnfuse.errors import ExportError
 from bnfuse.export.onnx import export_onnx
-from bnfuse.export.onnx_file import tidy
+from bnfuse.export.onnx_file import count_from_front, tidy
 from bnfuse.export.stored_report import read_report
 
 if TYPE_CHECKING:
@@ -206,3 +206,23 @@ def test_identity_inside_a_branch(tmp_path: Path) -> None:
     """What a branch returns has to be made in it."""
     done = export_onnx(Branching().eval(), tmp_path / "net.onnx", (torch.randn(2, 4),))
     assert done.nodes["If"] == 1
+
+
+class Joined(nn.Module):
+    """Two values put side by side, on the axis of their channels counted from the end."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat((x, x.relu()), -3)
+
+
+def test_axis_of_a_concatenation_is_counted_from_the_front(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    export_onnx(Joined().eval(), path, (torch.randn(2, 3, 4, 5),))
+    (node,) = (n for n in onnx.load(path).graph.node if n.op_type == "Concat")
+    assert [a.i for a in node.attribute if a.name == "axis"] == [1]
+
+
+def test_axis_stays_where_the_rank_is_not_known() -> None:
+    node = onnx_ir.node("Concat", [onnx_ir.val("x")], {"axis": -3})
+    count_from_front(node)
+    assert node.attributes["axis"].as_int() == -3

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import bnfuse
+from bnfuse.optimizer import rewritten
 from bnfuse.passes import ONNX_PIPELINE, PIPELINE, Applied, run_pass
 from bnfuse.passes.split_depthwise import SplitDepthwise
 from tests.support import noise, program_of, ready, relative_error, sequential
@@ -163,6 +164,17 @@ def test_the_graph() -> None:
         f"{node.op} {getattr(node.target, '__name__', node.target)}" for node in program.graph.nodes
     ]
     assert found == textwrap.dedent(wanted).split("\n")[1:-1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_folded_weights_in_other_dtypes_pass_the_check(dtype: torch.dtype) -> None:
+    """What was rounded once is compared as what it was rounded from, here as there."""
+    depthwise, pointwise = pair(3).children()
+    layers = (nn.Conv2d(3, 16, 1), depthwise, nn.BatchNorm2d(48), pointwise, nn.BatchNorm2d(5))
+    made = rewritten(ready(nn.Sequential(*layers)).to(dtype), pipeline=ONNX_PIPELINE)
+    assert len(bnfuse.report(made).folded) == 2
+    assert isinstance(made, torch.fx.GraphModule)
+    assert [node for node in made.graph.nodes if node.target is torch.cat]
 
 
 def test_only_a_file_is_split(tmp_path: Path) -> None:
