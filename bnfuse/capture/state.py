@@ -127,6 +127,8 @@ def _held(value: Any, depth: int = 4) -> Any:
 
     Looks into lists, dictionaries, sets, tuples, queues and objects with attributes.
     """
+    if type(value) in _IMMUTABLE:
+        return None
     if isinstance(value, torch.Tensor):
         return value._version if not value.is_inference() else 0
     if depth == 0 or isinstance(value, nn.Module | type | ModuleType):
@@ -137,7 +139,7 @@ def _held(value: Any, depth: int = 4) -> Any:
         parts = list(value)
     else:
         parts = list(getattr(value, "__dict__", {}).values())
-    return [(part, None if type(part) in _IMMUTABLE else _held(part, depth - 1)) for part in parts]
+    return [(part, _held(part, depth - 1)) for part in parts]
 
 
 def _same(now: Any, before: Any) -> bool:
