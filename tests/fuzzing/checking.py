@@ -200,7 +200,7 @@ def wrong_rows(program: Program, fused: nn.Module, report: Report) -> list[str]:
     """Return what is wrong with the report: rows that are missing, doubled, or not true."""
     sites = [row.site for row in (*report.folded, *report.merged, *report.kept)]
     found = []
-    found += [f"undone: {row.why}" for row in report.kept if row.reason == "check-failed"]
+    found += [f"undone: {row.why}" for row in report.undone]  # those of no norm as well
     if len(sites) != len(set(sites)):
         found.append(f"rows: a site is listed twice in {sites}")
     steps = sum(operation in NORM_STEPS for operation, _ in program.steps)

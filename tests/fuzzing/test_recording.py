@@ -74,6 +74,7 @@ def test_what_was_wrong_in_an_earlier_attempt_is_not_counted(
         fused = bnfuse.optimize(ROW.build())
     assert len(wrong) == 1
     assert len(bnfuse.report(fused).undone) == 1
+    assert [words.partition(":")[0] for words in check(ROW).wrong] == ["undone"]  # of no norm
     assert +made == {"eliminate-identities": 1, "fold-affine, turn 1": 2}
 
 
