@@ -113,7 +113,9 @@ class EliminateReshapes:
 def _has_shape_of(program: Program, last: Call, value: fx.Node) -> bool:
     """Whether a reshape gives a value the shape that another one has."""
     asked = last.options.get("shape")
-    if last.options.get("like") is value or (asked and _is_shape_of(asked[0], value)):
+    if isinstance(asked, list | tuple) and len(asked) == 1:
+        asked = asked[0]  # ``y.reshape(x.shape)``, where a function takes the shape as it is
+    if last.options.get("like") is value or _is_shape_of(asked, value):
         return True
     mine, theirs = program.shapes.of(last.node), program.shapes.of(value)
     return mine is not None and mine == theirs

@@ -62,7 +62,26 @@ def to_its_own_size(m: Net, x: torch.Tensor) -> torch.Tensor:
     return y.flatten(0, 1).view(y.size()).relu()
 
 
-@pytest.mark.parametrize("run", [flattened_norm, to_its_own_shape, to_its_own_size])
+def function_to_its_own_shape(m: Net, x: torch.Tensor) -> torch.Tensor:
+    y = m.linear(x)
+    return torch.reshape(y, y.shape).relu()
+
+
+def function_to_the_shape_of_another(m: Net, x: torch.Tensor) -> torch.Tensor:
+    y = m.linear(x)
+    return torch.reshape(y.flatten(0, 1), y.shape).relu()
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        flattened_norm,
+        to_its_own_shape,
+        to_its_own_size,
+        function_to_its_own_shape,
+        function_to_the_shape_of_another,
+    ],
+)
 def test_fires(run: Callable[[Net, torch.Tensor], Any]) -> None:
     model = net(run)
     optimized_checked(model, X)
