@@ -12,7 +12,7 @@ import torch
 from bnfuse.capture.capture import ONE_AT_A_TIME
 from bnfuse.regions.compare import difference
 from bnfuse.regions.evaluate import Evaluator, nudged
-from bnfuse.regions.inputs import drawn, guessed_inputs
+from bnfuse.regions.inputs import Habit, drawn, guessed_inputs
 from bnfuse.regions.observe import observed
 from bnfuse.regions.region import Region, other_reader, region_of, successor
 from bnfuse.regions.scratch import Scratch
@@ -105,6 +105,7 @@ class PartChecks:
     example: Callable[[], Arguments | None]
     _seen: dict[fx.Node, tuple[tuple[int, ...], torch.dtype]] | None = None
     _scratch: Scratch = field(default_factory=Scratch)
+    _habit: Habit = field(default_factory=Habit)
 
     def before(
         self, program: Program, match: Match, key: RewriteKey, *, is_exact: bool = True
@@ -139,6 +140,7 @@ class PartChecks:
                     continue  # they do not fit; the next ones may
                 if any(values[n].ndim != rank for n, rank in match.ranks if n in values):
                     continue  # a guard would refuse them
+                self._habit.keep()
                 nearby = _nearby(program, region, inputs) if key in self.checks.suspects else ()
                 found = Before(region, inputs, _outputs(region, values), nearby, is_exact)
                 break
@@ -188,7 +190,7 @@ class PartChecks:
     def _inputs(self, program: Program, region: Region) -> Iterator[dict[fx.Node, Tensor]]:
         """Yield inputs of guessed shapes, then of the shapes in one call of the whole part."""
         generator = torch.Generator().manual_seed(0)
-        yield from guessed_inputs(program, region, generator)
+        yield from guessed_inputs(program, region, generator, self._habit)
         if self._seen is None or any(node not in self._seen for node in region.inputs):
             self._seen = observed(program, self.example())
         if all(node in self._seen for node in region.inputs):

@@ -72,19 +72,45 @@ class Guess:
         return tuple(sizes)
 
 
+@dataclass(slots=True)
+class Habit:
+    """What inputs the regions of a part took before: in a transformer, most take the same.
+
+    Attributes:
+        form: The rank, and whether the channels lie on the last axis, of the last that were taken.
+        tried: The same of those that were yielded last.
+    """
+
+    form: tuple[int, bool] | None = None
+    tried: tuple[int, bool] | None = None
+
+    def keep(self) -> None:
+        """Note that a region has taken what was yielded last."""
+        self.form = self.tried
+
+
 def guessed_inputs(
-    program: Program, region: Region, generator: torch.Generator
+    program: Program, region: Region, generator: torch.Generator, habit: Habit | None = None
 ) -> Iterator[dict[fx.Node, Tensor]]:
-    """Yield values for the inputs of a region, float64, of one shape after another."""
+    """Yield values for the inputs of a region, float64, of one shape after another.
+
+    Args:
+        program: The program.
+        region: The region.
+        generator: Where random numbers come from.
+        habit: What to try first where no layer of the region asks for a rank.
+    """
+    habit = habit or Habit()
     known = {node: program.batched_shapes.of(node) for node in region.inputs}
     tried: set[tuple[tuple[int, ...], ...]] = set()
-    for guess in islice(_guesses(program, region), 8 * MOST_GUESSES):
+    for guess in islice(_guesses(program, region, habit.form), 8 * MOST_GUESSES):
         shapes = tuple(guess.shape(n, known[node]) for n, node in enumerate(region.inputs))
         if shapes in tried or any(prod(shape) > _MOST_ELEMENTS for shape in shapes):
             continue
         if len(tried) == MOST_GUESSES:
             return
         tried.add(shapes)
+        habit.tried = guess.rank, guess.is_last
         yield {
             node: _values(program, region, node, drawn(shape, generator))
             for node, shape in zip(region.inputs, shapes, strict=True)
@@ -109,18 +135,21 @@ def _values(program: Program, region: Region, node: fx.Node, random: Tensor) -> 
     return random
 
 
-def _guesses(program: Program, region: Region) -> Iterator[Guess]:
-    channels, ranks = _sizes_of_layers(program, region)
+def _guesses(program: Program, region: Region, usual: tuple[int, bool] | None) -> Iterator[Guess]:
+    channels, asked_ranks = _sizes_of_layers(program, region)
+    forms = list(product(dict.fromkeys([*asked_ranks, 4, 3, 2, 5]), (False, True)))
+    if usual is not None and not asked_ranks:
+        forms = list(dict.fromkeys([usual, *forms]))
     asked = tuple(_asked(program, region, node) or channels[0] for node in region.inputs)
     per_input = list(islice(_choices(channels, asked), 24))
     reach = _reach(program, region)
     given = [*_sizes_of_constants(program, region), *_sizes_for_outputs(program, region)]
-    sizes = [_SMALL, *_SPATIAL] if reach <= min(_SMALL) - 2 else [*_SPATIAL, (reach + 4, reach + 2)]
-    sizes = [*given, *sizes]
+    small = (reach + 3, reach + 2)  # the kernels fit, inside and over the borders; BATCH is another
+    sizes = [*given, small, _SMALL, *_SPATIAL]
     for spatial, scales in [(s, _SCALES[0]) for s in sizes] + [
         (_SPATIAL[1], scales) for scales in _SCALES[1:]
     ]:
-        for rank, is_last, chosen in product(ranks, (False, True), per_input):
+        for (rank, is_last), chosen in product(forms, per_input):
             yield Guess(spatial, chosen, scales, is_last, rank)
 
 
@@ -190,7 +219,7 @@ def _sizes_of_constants(program: Program, region: Region) -> list[tuple[int, int
 
 
 def _sizes_of_layers(program: Program, region: Region) -> tuple[list[int], list[int]]:
-    """Return the numbers of channels, and the ranks, that the layers of a region are made for."""
+    """Return the numbers of channels, and the ranks, that the layers of a region ask for."""
     channels: list[int] = []
     ranks: list[int] = []
     for node in region.nodes:
@@ -205,5 +234,4 @@ def _sizes_of_layers(program: Program, region: Region) -> tuple[list[int], list[
         channels += [input_channels(call)] if call.kind.is_linear else []
         channels += [weight.shape[0]]
         ranks += [weight.ndim] if call.kind.is_linear and weight.ndim > 2 else []
-    likely = [*ranks, 4, 3, 2, 5]
-    return list(dict.fromkeys([*channels, 6])), list(dict.fromkeys(likely))
+    return list(dict.fromkeys([*channels, 6])), ranks

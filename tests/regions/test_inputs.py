@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,9 +11,10 @@ from torch import fx, nn
 
 import bnfuse
 from bnfuse.ops.shape_rules import Unknown
-from bnfuse.regions.inputs import MOST_GUESSES, Guess, drawn, guessed_inputs
+from bnfuse.regions.inputs import MOST_GUESSES, Guess, Habit, drawn, guessed_inputs
 from bnfuse.regions.region import Region, region_of
 from tests.regions.support import One, Three, Two, traced
+from tests.support import ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,3 +183,39 @@ def test_constants_tell_the_sizes_of_what_they_meet() -> None:
     assert first_inputs(model, "masked_fill", "a")["x"].shape[2:] == (5, 11)
     model = One(lambda m, x: m.b(m.a(x)), a=nn.Conv2d(3, 3, 1), b=nn.LayerNorm((5, 11)))
     assert first_inputs(model, "a", "b")["x"].shape[2:] == (5, 11)
+
+
+def test_what_was_taken_before_comes_first_where_no_layer_asks_for_a_rank() -> None:
+    habit = Habit((3, True))
+    for layer, rank in ((nn.Linear(5, 6), 3), (nn.Conv2d(5, 6, 3), 4)):
+        program, nodes = traced(nn.Sequential(layer))
+        region = region_of([nodes["_0"]])
+        (value,) = next(guessed_inputs(program, region, torch.Generator(), habit)).values()
+        assert value.ndim == rank
+    assert habit.tried == (4, False)
+    assert habit.form == (3, True)  # until a region has taken the other
+    habit.keep()
+    assert habit.form == (4, False)
+
+
+def test_a_part_makes_a_habit_of_what_its_regions_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that images are not tried first for every region of a transformer."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        for layer, norm in ((m.a, m.b), (m.c, m.d)):
+            y = layer(x)
+            x = norm(y.flatten(0, 1)).reshape_as(y).tanh()
+        return x
+
+    tries: Counter[str] = Counter()
+
+    def counted(program: Any, region: Region, *rest: Any) -> Iterator[Any]:
+        for inputs in guessed_inputs(program, region, *rest):
+            tries[region.nodes[0].name] += 1
+            yield inputs
+
+    monkeypatch.setattr("bnfuse.regions.check.guessed_inputs", counted)
+    layers = {"a": nn.Linear(5, 6), "b": nn.BatchNorm1d(6), "c": nn.Linear(6, 6)}
+    model = ready(One(forward, **layers, d=nn.BatchNorm1d(6)))
+    assert len(bnfuse.report(bnfuse.optimize(model)).folded) == 2
+    assert tries["a"] > tries["c"] == 1
