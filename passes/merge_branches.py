@@ -19,7 +19,8 @@ Declined, silently, since a sum of branches is no mistake:
 2. a branch has other readers, hooks, computed or written tensors, or another dtype;
 3. an in-place operation may write the value between its readers, or a term before it is added;
 4. the branches do not align, or pad in different modes;
-5. the merged kernel would multiply more than the branches do together.
+5. the merged kernel would multiply more than the branches do together;
+6. the sum is laid out as a term that the layer would lay out otherwise, and something shows that.
 
 Source: Ding et al., 2021, https://arxiv.org/abs/2101.03697, section 3.3.
 """
@@ -35,6 +36,7 @@ from bnfuse.affine.branch import Branch
 from bnfuse.affine.merge import merged_branches
 from bnfuse.graph import guard_rank
 from bnfuse.graph.readers import reads_metadata_only
+from bnfuse.moves.strides import is_laid_out_as_term, shows_layout
 from bnfuse.ops import Kind, write_weights
 from bnfuse.ops.arms import Arm, arms_over, clusters_of
 from bnfuse.ops.geometry import write_geometry
@@ -136,7 +138,7 @@ class MergeBranches:
             for arms in found
             if arms[0].call is not None
         )
-        return Match(whole, clusters) if clusters else None
+        return Match(whole, clusters) if clusters and _is_unseen(program, whole, clusters) else None
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
         """Return None: what does not merge is no match."""
@@ -164,6 +166,15 @@ class MergeBranches:
         program.replace(node, total)
         _erase(program, match)
         return tuple(applied)
+
+
+def _is_unseen(program: Program, whole: Sum, clusters: tuple[Cluster, ...]) -> bool:
+    """Whether the sum is laid out in memory as before, or nothing can tell."""
+    first = whole.terms[0]
+    main = next((c.main for c in clusters if any(arm.term is first for arm in c.arms)), None)
+    if main is None or is_laid_out_as_term(program, first.value, main):
+        return True
+    return not shows_layout(program, whole.top.node)
 
 
 def _write(program: Program, cluster: Cluster, weight: Tensor, bias: Tensor | None) -> str:
@@ -225,11 +236,9 @@ def _added_up(program: Program, match: Match) -> fx.Node:
 
 
 _OPERATORS: dict[tuple[bool, bool], Any] = {
-    (False, False): operator.add,
-    (False, True): operator.iadd,
-    (True, False): operator.sub,
-    (True, True): operator.isub,
-}
+    (False, False): operator.add, (False, True): operator.iadd,
+    (True, False): operator.sub, (True, True): operator.isub,
+}  # fmt: skip
 
 
 def _erase(program: Program, match: Match) -> None:

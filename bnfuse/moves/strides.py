@@ -105,6 +105,31 @@ def is_told_apart(program: Program, call: Call) -> bool:
     return not is_norm and constant_leads(program, call) and layout_matters(program, call.node)
 
 
+def is_laid_out_as_term(program: Program, first: fx.Node, made: Call) -> bool:
+    """Whether what a sum becomes is laid out as the sum is, or nothing can tell.
+
+    A sum is laid out as its first term. A layer that does the work of the terms lays out its result
+    as that is laid out if the term was made by such a layer as well, or is contiguous or channels
+    last; but in float64 a convolution over three axes is contiguous always.
+
+    Args:
+        program: The program.
+        first: The first term.
+        made: The layer that is to do the work.
+    """
+    call = read_call(program, first)
+    if call is not None and call.kind is made.kind and not call.hooked:
+        return True
+    weight = made.tensor("weight")
+    is_volume = weight is not None and weight.ndim == 5
+    return not is_volume and program.formats.of(first)
+
+
+def shows_layout(program: Program, node: fx.Node) -> bool:
+    """Whether it can be told how a value is laid out, by what reads it or reads that."""
+    return loses_a_write(program, node) or layout_matters(program, node)
+
+
 def layout_matters(program: Program, node: fx.Node) -> bool:
     """Whether it can be told how a value is laid out: by a view, or by a write, of what it is in.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from torch import nn
 
 from tests.moves.support import Model, checked, image, operations
-from tests.support import ready
+from tests.support import noise, ready
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,3 +52,51 @@ def test_sums_in_place(run: Any, merges: bool) -> None:
     layers = {"a": nn.Conv2d(4, 4, 3, padding=1), "b": nn.Conv2d(4, 4, 1)}
     fused, _ = checked(ready(Model(run, **layers)), image(4))
     assert ("b" not in operations(fused)) is merges
+
+
+def halved_through_a_copy(m: Any, x: Tensor) -> Any:
+    """The sum is laid out as ``x``: its ``flatten`` may be a copy, which the write misses."""
+    y = x.relu() + m.a(x.relu())
+    y.flatten(1).mul_(0.5)
+    return y.tanh()
+
+
+def halved_behind_a_norm(m: Any, x: Tensor) -> Any:
+    z = m.norm(x.relu())
+    y = z + m.a(z)
+    y.flatten(1).mul_(0.5)
+    return y.tanh()
+
+
+def seen_as_rows(m: Any, x: Tensor) -> Any:
+    y = x.relu()
+    return (y + m.a(y)).permute(0, 2, 3, 4, 1).view(-1, 4) * 2
+
+
+def in_another_order(m: Any, x: Tensor) -> Any:
+    """Here the sum is laid out as the convolution's result, and so is the merged one's."""
+    y = m.norm(x.relu())
+    y = m.a(y) + y
+    y.flatten(1).mul_(0.5)
+    return y.tanh()
+
+
+@pytest.mark.parametrize("last", [True, False], ids="channels-last={}".format)
+@pytest.mark.parametrize(
+    ("run", "is_merged"),
+    [
+        (halved_through_a_copy, False),
+        (halved_behind_a_norm, False),
+        (seen_as_rows, False),
+        (in_another_order, True),
+    ],
+)
+def test_a_sum_is_laid_out_as_its_first_term(run: Any, is_merged: bool, last: bool) -> None:
+    """In float64 a convolution over three axes is contiguous whatever it is given."""
+    model = ready(Model(run, a=nn.Conv3d(4, 4, 1), norm=nn.BatchNorm3d(4)))
+    x = noise(2, 4, 3, 4, 5)
+    x = x.to(memory_format=torch.channels_last_3d) if last else x
+    if run is seen_as_rows and not last:
+        return  # a view that contiguous values refuse
+    fused, _ = checked(model, x)
+    assert ("add" not in operations(fused)) == is_merged
