@@ -83,7 +83,7 @@ def test_a_tensor_read_elsewhere_is_left() -> None:
     assert source.target == "read_bias_2"
     assert program.tensor("read.bias") is not None
     fresh = program.own_tensor(site, "weight", None, torch.zeros(2))
-    assert fresh.target == "once.weight_2"  # the call's name with the first free suffix
+    assert fresh.target == "once_weight_2"  # the call's name, beside the layer of that name
 
 
 def test_tensor_answers_for_tensors_only() -> None:
