@@ -83,7 +83,7 @@ UNREAD: dict[str, Callable[[Any, Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", UNREAD)
 @pytest.mark.parametrize("axes", [2, 3, 4])
 def test_an_affine_that_nothing_reads_takes_no_rank_for_granted(name: str, axes: int) -> None:
-    layers = {
+    layers: dict[str, Any] = {
         "mean": nn.Buffer(noise(3)),
         "variance": nn.Buffer(noise(3).abs()),
         "conv": nn.Conv2d(3, 3, 1),
