@@ -103,7 +103,7 @@ class SplitDepthwise:
         reader = only_reader(node)
         second = None if reader is None else read_call(program, reader)
         behind = None if second is None else branch_of(program, second)
-        if second is None or behind is None or behind.groups != 1 or second.input is not node:
+        if second is None or behind is None or second.input is not node or not _joins(behind):
             return None
         return Match(first, branch, second)
 
@@ -155,6 +155,14 @@ def _is_multiplied(branch: Branch) -> bool:
         and len(branch.kernel) == 2
         and branch.padding_mode == "zeros"
     )
+
+
+def _joins(branch: Branch) -> bool:
+    """Whether a convolution reads all channels of an image, which are on the axis before the two.
+
+    Without a batch, or with a batch as its channels, one of other axes takes the same value.
+    """
+    return branch.groups == 1 and len(branch.kernel) == 2
 
 
 def _piece(match: Match, one: int, count: int) -> nn.Conv2d | None:

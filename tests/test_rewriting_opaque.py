@@ -94,3 +94,28 @@ def test_a_child_that_calls_a_layer_beside_it_gets_it_unfolded(registered: bool)
     fused = bnfuse.optimize(model)
     for x in (X, -X):
         assert relative_error(fused(x), model(x)) < 1e-12
+
+
+class Pieces(nn.Module):
+    """Calls a block with a hook as one, and what is in it one by one."""
+
+    def __init__(self, *block: nn.Module) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*block)
+        self.block.register_forward_hook(lambda _m, _a, y: y * 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x + 1
+        for layer in self.block:
+            y = layer(y)
+        result: torch.Tensor = self.block(x) + y
+        return result
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_what_a_fold_adds_does_not_run_in_the_block_that_its_layer_is_in(is_before: bool) -> None:
+    norm, conv = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, padding=1)
+    model = ready(Pieces(norm, conv) if is_before else Pieces(conv, norm))
+    fused = bnfuse.optimize(model)
+    assert len(bnfuse.report(fused).folded) == 2
+    assert relative_error(fused(X), model(X)) < 1e-12

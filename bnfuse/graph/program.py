@@ -123,8 +123,7 @@ class Program(Findings):
             tensor: The values.
         """
         path = f"{layer}.{node.name}" if layer and self.has(layer) else node.name
-        if self.has(path) or self._inside_called_module(path):
-            path = self._fresh_path(path)
+        path = path if self._is_free(path) else self._fresh_path(path)
         self._place(path, as_parameter(tensor))
         return self._read(path, node)
 
@@ -136,9 +135,7 @@ class Program(Findings):
 
     def place_module(self, path: str, module: nn.Module) -> str:
         """Put a new module at a path, or at the first free one beside it, and return that."""
-        prefix, _, _ = path.rpartition(".")
-        self._ensure_parent(prefix)
-        path = self._fresh_path(path) if self.has(path) else path
+        path = path if self._is_free(path) else self._fresh_path(path)
         self._place(path, module)
         return path
 
@@ -177,13 +174,29 @@ class Program(Findings):
 
     def _inside_called_module(self, path: str) -> bool:
         """Whether a module above ``path`` is itself called, and so may read what is there."""
+        return self._outside(path) != path
+
+    def _outside(self, path: str) -> str:
+        """Return ``path``, or one beside the outermost module above it that is itself called.
+
+        Its forward may go through all that it holds, as that of a ``Sequential`` does: nothing new
+        may stand inside. What is to go to ``net.block.conv`` goes to ``net.block_conv``.
+        """
         parts = path.split(".")
-        above = (".".join(parts[:count]) for count in range(1, len(parts)))
-        return any(self.index.at("call_module", name) for name in above)
+        for count in range(1, len(parts)):
+            if self.index.at("call_module", ".".join(parts[:count])):
+                return ".".join([*parts[: count - 1], "_".join(parts[count - 1 :])])
+        return path
+
+    def _is_free(self, path: str) -> bool:
+        """Whether something new may stand at ``path``; None is something."""
+        prefix, _, name = path.rpartition(".")
+        is_inside = self._inside_called_module(path)
+        return not is_inside and not hasattr(self._ensure_parent(prefix), name)
 
     def _fresh_path(self, path: str) -> str:
         """Return ``path`` with the first free suffix: ``head.conv_2``, ``head.conv_3``, ..."""
-        prefix, _, name = path.rpartition(".")
+        prefix, _, name = self._outside(path).rpartition(".")
         parent = self._ensure_parent(prefix)
         count = 2
         while hasattr(parent, f"{name}_{count}"):

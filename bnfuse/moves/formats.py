@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
-from bnfuse.graph.hooks import is_hooked
 from bnfuse.kernels import FusedLayer
 from bnfuse.moves.anew import is_laid_out_anew
 from bnfuse.moves.strides import loses_a_write, returns_own
+from bnfuse.moves.tells import tells_layout
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.fresh import may_write
 from bnfuse.ops.table import Kind
@@ -30,16 +29,6 @@ if TYPE_CHECKING:
 
     from bnfuse.graph import Program
 
-_ATEN = torch.ops.aten
-_METHODS = frozenset(
-    {"view", "view_as", "unflatten", "as_strided", "as_strided_", "set_", "resize_", "resize_as_",
-     "data_ptr", "untyped_storage", "storage", "numpy", "stride", "is_contiguous", "__dlpack__",
-     "storage_offset", "unfold"}
-)  # fmt: skip
-_FUNCTIONS = frozenset(
-    {torch.unflatten, torch.as_strided, torch.view_as_complex, _ATEN.view.default,
-     _ATEN.view.dtype, _ATEN.unflatten.int, _ATEN.as_strided.default, _ATEN._unsafe_view.default}
-)  # fmt: skip
 _ACTIVATIONS = (Kind.RECTIFIER, Kind.CLAMP, Kind.ACTIVATION)
 
 
@@ -74,22 +63,7 @@ def _written_around(program: Program) -> list[fx.Node]:
 
 def _can_tell(program: Program, node: fx.Node) -> bool:
     """Whether a node may ask how its inputs are laid out, or hands them to who may."""
-    if node.op == "output" or _refuses(program, node):
-        return True
-    if node.op == "call_method":
-        return node.target in _METHODS
-    if node.op == "call_module":
-        module = program.module(str(node.target))
-        is_known = type(module).__module__.startswith(("torch.nn.", "bnfuse."))
-        return is_hooked(module) or not is_known or isinstance(module, nn.Unflatten)
-    if node.target in _FUNCTIONS or node.target is getattr:
-        return node.target is not getattr or node.args[1] not in (
-            "shape",
-            "ndim",
-            "dtype",
-            "device",
-        )
-    return may_write(program, node) and read_call(program, node) is None
+    return node.op == "output" or _refuses(program, node) or tells_layout(program, node)
 
 
 def _refuses(program: Program, node: fx.Node) -> bool:

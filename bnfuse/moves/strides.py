@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import fx
 
 from bnfuse.graph.guards import add_guard
@@ -29,6 +28,7 @@ from bnfuse.graph.layouts import laid_out_by_norm
 from bnfuse.graph.readers import value_readers, writes_in_place
 from bnfuse.kernels import FusedLayer
 from bnfuse.moves.anew import is_laid_out_anew
+from bnfuse.moves.tells import tells_layout
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.fresh import makes_new, may_write
 from bnfuse.ops.table import Kind
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from bnfuse.ops import Call
 
 _MAY_COPY = (Kind.RESHAPE, Kind.COPY)
-_VIEWS = frozenset({"view", "view_as", "unflatten"})
-_FUNCTIONS = frozenset({torch.unflatten, torch.ops.aten.view.default})
 
 
 def is_laid_out_alike(program: Program, call: Call, value: fx.Node) -> bool:
@@ -131,18 +129,15 @@ def shows_layout(program: Program, node: fx.Node) -> bool:
 
 
 def layout_matters(program: Program, node: fx.Node) -> bool:
-    """Whether it can be told how a value is laid out: by a view, or by a write, of what it is in.
+    """Whether it can be told how a value is laid out: by who asks, or by a write, of what it is in.
 
     What is computed from the value may be laid out as it is.
     """
     heirs = _heirs(program, node)
-    return any(map(_is_view, heirs)) or any(
+    readers = (reader for value in (node, *heirs) for reader in value.users)
+    return any(tells_layout(program, reader) for reader in readers) or any(
         returns_own(program, heir) and loses_a_write(program, heir) for heir in heirs
     )
-
-
-def _is_view(node: fx.Node) -> bool:
-    return node.target in _FUNCTIONS or (node.op == "call_method" and node.target in _VIEWS)
 
 
 def _heirs(program: Program, node: fx.Node) -> list[fx.Node]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnfuse.graph.readers import only_reader
+from bnfuse.graph.readers import only_reader, value_readers
 from bnfuse.moves.clamps import is_replaceable
 from bnfuse.moves.dtypes import keeps_dtype
 from bnfuse.moves.search import Plan, Search
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 
 def way_out(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | Decline:
-    """Return where an affine can go, up if it can, else down; or what stands in the way up."""
+    """Return where an affine can go, up if it can, else down; or what stands in the way up.
+
+    One whose result nothing reads just goes.
+    """
+    if next(value_readers(origin.call.node), None) is None:
+        gone = _downward(traveller, origin, affine)
+        if isinstance(gone, Plan):
+            return gone
     upward = Search(traveller)
     above = upward.up(origin.value, affine, origin.call.node)
     plan = _checked(traveller, origin, affine, upward.plan)
@@ -44,6 +51,8 @@ def _downward(traveller: Traveller, origin: Origin, affine: Affine) -> Plan | De
     obstacle = search.down(origin.call.node, affine)
     if obstacle is not None:
         return obstacle
+    if not search.plan.passed:
+        return search.plan  # nothing reads the result: no rank is taken for granted
     plan = _checked(traveller, origin, affine, search.plan)
     return plan or traveller.decline("other-axis", origin.call.name)
 

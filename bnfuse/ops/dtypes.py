@@ -73,11 +73,12 @@ def _stated(call: Call) -> torch.dtype | None:
 
 
 def _may_change(call: Call) -> bool:
-    """Whether the dtype of a result may be none of the operands': indices, views, casts."""
+    """Whether the dtype of a result may be none of the operands': indices, views, casts, bounds."""
     shape = call.options.get("shape")
     parts = shape if isinstance(shape, list | tuple) else (shape,)
     return (
         call.kind is Kind.CAST
+        or call.is_broadcast  # with a tensor as its bound
         or call.options.get("dtype") is not None
         or bool(call.options.get("return_indices"))
         or any(isinstance(part, torch.dtype) for part in parts)

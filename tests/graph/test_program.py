@@ -62,17 +62,28 @@ def test_a_layer_inside_a_called_module_is_given_a_copy() -> None:
     graph.output(inner)
     program = Program(model, graph)
     program.own_module(inner)
-    assert inner.target == "0.0_2"
+    assert inner.target == "0_0_2"  # a Sequential would call what stands in it
+
+
+def test_a_new_layer_stands_beside_a_called_module_and_what_is_there() -> None:
+    model = nn.Sequential(nn.Sequential(nn.ReLU()), nn.ReLU())
+    graph = fx.Graph()
+    graph.output(graph.call_module("0", (graph.placeholder("x"),)))
+    model.__dict__["none"] = None
+    program = Program(model, graph)
+    assert program.place_module("0.new", nn.ReLU()) == "0_new_2"
+    assert program.place_module("none", nn.ReLU()) == "none_2"
+    assert program.place_module("other", nn.ReLU()) == "other"
 
 
 def test_a_tensor_read_elsewhere_is_left() -> None:
     program, calls = traced()
     site = calls["once"][0]
     source = program.own_tensor(site, "bias", "read.bias", torch.zeros(2))
-    assert source.target == "read.bias_2"
+    assert source.target == "read_bias_2"
     assert program.tensor("read.bias") is not None
     fresh = program.own_tensor(site, "weight", None, torch.zeros(2))
-    assert fresh.target == "once.weight_2"  # the call's name with the first free suffix
+    assert fresh.target == "once_weight_2"  # the call's name, beside the layer of that name
 
 
 def test_tensor_answers_for_tensors_only() -> None:

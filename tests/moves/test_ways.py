@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
 from tests.moves.support import Model, checked, image, operations
-from tests.support import ready
+from tests.support import noise, optimized_checked, ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,3 +70,26 @@ def test_a_constant_that_grows_the_value_stays() -> None:
     made: dict[str, Any] = {"c": torch.ones(4, 1, 1), "head": nn.Conv2d(4, 3, 1)}
     model = ready(Model(lambda m, x: m.head(x[:, :1].sigmoid() * m.c), **made))
     assert "mul" in operations(checked(model, image(4))[0])
+
+
+UNREAD: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "not-read": lambda m, x: (m.norm(x * 1.0), x.neg())[1],
+    "function-not-read": lambda m, x: (F.batch_norm(x * 1.0, m.mean, m.variance), x.neg())[1],
+    "shape-read": lambda m, x: x.neg().reshape(F.batch_norm(x * 1.0, m.mean, m.variance).shape),
+    "behind-a-layer": lambda m, x: (F.batch_norm(m.conv(x), m.mean, m.variance), x.neg())[1],
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+@pytest.mark.parametrize("axes", [2, 3, 4])
+def test_an_affine_that_nothing_reads_takes_no_rank_for_granted(name: str, axes: int) -> None:
+    layers: dict[str, Any] = {
+        "mean": nn.Buffer(noise(3)),
+        "variance": nn.Buffer(noise(3).abs()),
+        "conv": nn.Conv2d(3, 3, 1),
+    }
+    model = ready(Model(UNREAD[name], norm=nn.BatchNorm1d(3), **layers))
+    x = noise(*(3, 3, 3, 3)[:axes])
+    if (axes == 4 and name == "not-read") or (axes == 2 and name == "behind-a-layer"):
+        return  # the model takes no such input
+    assert len(optimized_checked(model, x).folded) == 1

@@ -38,6 +38,8 @@ CASES: dict[str, tuple[Callable[[Any, Tensor], Any], frozenset[torch.dtype]]] = 
     "with-indices": (
         lambda m, x: nn.functional.max_pool2d(m.conv(x), 2, return_indices=True), UNKNOWN
     ),
+    "clamped-by-numbers": (lambda m, x: m.conv(x).clamp(0.0), frozenset({F32})),
+    "clamped-by-a-tensor": (lambda m, x: torch.clamp(m.conv(x), m.wide), UNKNOWN),
     "unknown": (lambda m, x: torch.special.i0(m.conv(x)), UNKNOWN),
     "hooked": (lambda m, x: m.hooked(m.conv(x)), UNKNOWN),
 }  # fmt: skip

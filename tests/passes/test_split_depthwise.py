@@ -141,6 +141,13 @@ def test_other_axes_stay() -> None:
         assert not run_pass(program_of(model), SplitDepthwise()).modified
 
 
+def test_other_axes_behind_stay() -> None:
+    for behind in (nn.Conv1d(8, 5, 3), nn.Conv3d(4, 5, 1)):  # without a batch, or with it as one
+        model = sequential(nn.Conv2d(16, 32, 3, groups=16, padding=1), behind)
+        model(noise(16, 8, 7) if isinstance(behind, nn.Conv1d) else noise(4, 16, 8, 7))
+        assert not run_pass(program_of(model), SplitDepthwise()).modified
+
+
 def test_hooks_stay() -> None:
     for index in (0, 1):
         model = pair()

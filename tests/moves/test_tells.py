@@ -1,0 +1,67 @@
+"""Code behind a norm that can tell how its result is laid out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.moves.support import Model
+from tests.support import noise, optimized_checked, ready
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+class Views(nn.Module):
+    """Takes a view of what it is given, where it feels like it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(2, -1) if x.sum() > -1e9 else x
+
+
+class AlwaysViews(nn.Module):
+    """Takes a view of what it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(2, -1)
+
+
+def by_strides(m: Any, y: Tensor) -> Tensor:
+    like: Tensor = m.steps
+    return like.as_strided((2, 6, 6, 6), y.stride()) + y.sum()
+
+
+TELLS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "view": lambda _, y: y.view(2, -1),
+    "as-strided": lambda _, y: y.as_strided((2, 216), (216, 1)),
+    "as-strided-function": lambda _, y: torch.as_strided(y, (2, 216), (216, 1)),
+    "strides": by_strides,
+    "strides-of-what-is-computed": lambda m, y: by_strides(m, y.relu()),
+    "asked": lambda _, y: y.relu() * y.is_contiguous() + 1.0,
+    "unflatten-layer": lambda m, y: m.unflatten(y),
+    "not-captured": lambda m, y: m.views(y),
+    "hooked": lambda m, y: m.hooked(y),
+}
+
+
+@pytest.mark.parametrize("name", TELLS)
+def test_what_can_tell_is_given_what_the_norm_returned(name: str) -> None:
+    """The norm folds into a convolution behind which its values are transposed."""
+    hooked = AlwaysViews()
+    hooked.register_forward_hook(lambda _m, _a, y: y * 2)
+    model = Model(
+        lambda m, x: TELLS[name](m, m.norm(m.conv(x).transpose(2, 3))),
+        conv=nn.Conv2d(3, 6, 1),
+        norm=nn.BatchNorm2d(6),
+        steps=torch.arange(432.0),
+        unflatten=nn.Unflatten(3, (2, 3)),
+        views=Views(),
+        hooked=hooked,
+    )
+    report = optimized_checked(ready(model), noise(2, 3, 6, 6))
+    assert [row.into for row in report.folded] == ["conv"]
