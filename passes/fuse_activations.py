@@ -169,8 +169,8 @@ def _combined(program: Program, layer: Call) -> tuple[fx.Node | None, fx.Node | 
     other, in_place = others[0], _IN_PLACE.get(reader.target)
     if not isinstance(other, fx.Node) or other.op == "get_attr":
         return none
-    if in_place and operands[0] is not node:
-        return none  # it writes over the other value
+    if operands[0] is not node and (in_place or program.lost_writes):
+        return none  # it writes over the other value, or may be laid out as that is
     return reader, other, in_place or _BINARY[call.kind]
 
 

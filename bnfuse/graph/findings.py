@@ -9,6 +9,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from bnfuse.graph.aliases import WrittenValues
     from bnfuse.graph.program import Program
     from bnfuse.ops.dtypes import PossibleDtypes
@@ -16,12 +18,15 @@ if TYPE_CHECKING:
     from bnfuse.ops.shapes import Shapes
 
 
+FOUND = ("shapes", "batched_shapes", "formats", "dtypes", "written_values", "lost_writes")
+
+
 class Findings:
     """What is known about the values that were there when it was last forgotten."""
 
     def forget(self) -> None:
         """Forget everything, since the graph has changed."""
-        for name in ("shapes", "batched_shapes", "formats", "dtypes", "written_values"):
+        for name in FOUND:
             self.__dict__.pop(name, None)
 
     @property
@@ -66,3 +71,14 @@ class Findings:
         return WrittenValues(
             program.graph, partial(makes_new, program), partial(may_write, program)
         )
+
+    @cached_property
+    def lost_writes(self) -> tuple[fx.Node, ...]:
+        """The values written after what may be a copy of them was taken, as they are laid out."""
+        from bnfuse.moves.strides import loses_a_write, returns_own
+        from bnfuse.ops.fresh import may_write
+
+        program, nodes = self._program, self._program.graph.nodes
+        if not any(may_write(program, node) for node in nodes):
+            return ()
+        return tuple(n for n in nodes if returns_own(program, n) and loses_a_write(program, n))

@@ -36,6 +36,8 @@ class FusedLayer(nn.Module):
         epilogue: What it does to its result.
         returns_contiguous: Whether its result is to be contiguous, where oneDNN would return it
             channels last: something reads it that could tell.
+        is_plain: Whether PyTorch's own operators are to run it, whatever the input: how its result
+            is laid out decides what a write reaches.
         choices: For inputs of some shapes, by measurement, whether oneDNN is to run them; the
             others go by a fixed rule.
     """
@@ -44,6 +46,7 @@ class FusedLayer(nn.Module):
     bias: Tensor | None
     epilogue: Epilogue
     returns_contiguous: bool
+    is_plain: bool
     choices: dict[tuple[int, ...], bool]
     _cache: Cache
 
@@ -99,6 +102,8 @@ class FusedLayer(nn.Module):
         return None
 
     def _chosen(self, packed: Packed, x: Tensor) -> Kernel | None:
+        if self.is_plain:
+            return None
         if x.is_cuda:
             if x.dtype not in cudnn_calls.DTYPES or not self.takes(packed, x):
                 return None

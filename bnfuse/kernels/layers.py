@@ -174,7 +174,7 @@ def fuse(module: nn.Module, epilogue: Epilogue) -> FusedLayer:
     for table in ("_parameters", "_buffers", "_modules"):
         made.__dict__[table] = dict(module.__dict__[table])
     made.epilogue = epilogue
-    made.returns_contiguous = False
+    made.returns_contiguous = made.is_plain = False
     made.choices = {}
     made._cache = Cache()
     return made

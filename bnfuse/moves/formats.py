@@ -4,10 +4,14 @@ A value keeps its shape in any memory format, and what is computed from it its e
 of it may be refused, and code that no graph shows may ask for its strides::
 
     y = conv(x); y.view(n, -1)          is refused for y channels last
-    y = conv(x); y.flatten(1).mul_(2)   writes to a copy of y channels last
 
 So the last fused layers before such a place return contiguous results, as their plain operators do
-for contiguous inputs. From there on all is laid out as in the unfused model.
+for contiguous inputs. From there on all is laid out as in the unfused model::
+
+    y = conv(x); y.flatten(1).mul_(2)   writes to a copy of y channels last
+
+Here the numbers depend on the layout, and that on the input's: all layers before such a write are
+run by PyTorch's own operators.
 """
 
 from __future__ import annotations
@@ -18,10 +22,8 @@ from torch import nn
 
 from bnfuse.kernels import FusedLayer
 from bnfuse.moves.anew import is_laid_out_anew
-from bnfuse.moves.strides import loses_a_write, returns_own
 from bnfuse.moves.tells import tells_layout
 from bnfuse.ops.calls import read_call
-from bnfuse.ops.fresh import may_write
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -33,14 +35,19 @@ _ACTIVATIONS = (Kind.RECTIFIER, Kind.CLAMP, Kind.ACTIVATION)
 
 
 def settle_formats(program: Program) -> None:
-    """Let those fused layers return contiguous results behind which a format could be told."""
+    """Let those fused layers return contiguous results behind which a format could be told.
+
+    Args:
+        program: The program; what it found out before is forgotten.
+    """
+    program.refresh()
     pending = [
         source
         for node in program.graph.nodes
         if _can_tell(program, node)
         for source in node.all_input_nodes
     ]
-    pending += _written_around(program)
+    _leave_plain(program)
     seen = set(pending)
     while pending:
         node = pending.pop()
@@ -53,12 +60,23 @@ def settle_formats(program: Program) -> None:
             pending += fresh
 
 
-def _written_around(program: Program) -> list[fx.Node]:
-    """Return the values written after what may be a copy of them was taken."""
-    nodes = program.graph.nodes
-    if not any(may_write(program, node) for node in nodes):
-        return []
-    return [n for n in nodes if returns_own(program, n) and loses_a_write(program, n)]
+def _leave_plain(program: Program) -> None:
+    """Let PyTorch's own operators run all that makes values whose layout decides about a write.
+
+    An input that is channels last makes them so, or contiguous, as no kernel here would know.
+    """
+    pending = list(program.lost_writes)
+    seen = set(pending)
+    while pending:
+        node = pending.pop()
+        module = program.module(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, FusedLayer):
+            module.is_plain = True
+        if isinstance(module, nn.Linear) or is_laid_out_anew(program, node):
+            continue
+        fresh = [source for source in node.all_input_nodes if source not in seen]
+        seen.update(fresh)
+        pending += fresh
 
 
 def _can_tell(program: Program, node: fx.Node) -> bool:
