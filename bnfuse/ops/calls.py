@@ -127,7 +127,7 @@ def _remembered(
 
     A node that is changed is given other arguments: those it has are never written.
     """
-    if row.constants:
+    if row.constants:  # another tensor may stand at the path by now
         return _read_operator(program, node, row, names)
     known = program.calls.get(node)
     now = (node.target, node.args, node.kwargs)

@@ -18,7 +18,7 @@ class Facts(Generic[Fact]):
     """One fact about each value, found out when it is asked for.
 
     Each value is looked at once, so that what is asked about all of them takes time in proportion
-    to the graph.
+    to the graph. A fact is no tuple: a tuple is of the values that one follows from.
 
     Args:
         program: The program.

@@ -31,9 +31,9 @@ _IN_ORDER = frozenset(
 class Formats(Facts[bool]):
     """Whether a value is contiguous or channels last, dense, as a batch norm returns it.
 
-    Folds made in the meantime change no answer that matters: where a norm goes and what is read in
-    its place is laid out otherwise, either that is copied into the norm's layout, or nothing behind
-    the norm shows any layout.
+    An answer once given stays right while a pass goes on: nodes are taken in the order of the
+    graph, what is asked is asked of values before the affine at hand, and a rewrite there removes
+    nothing that stands before it.
     """
 
     def follows(self, node: fx.Node) -> bool | tuple[fx.Node, ...]:

@@ -21,7 +21,7 @@ def write_weights(program: Program, call: Call, weight: Tensor, bias: Tensor | N
     """Give a call site its own weight and bias, and return the name of its layer.
 
     The call is one of an operation with a weight: linear, a norm, an embedding. Without a new bias
-    it keeps none.
+    the bias stays as it is.
 
     A layer that nothing else reads is changed in place, under its own name; otherwise the call
     site gets a layer, or tensors, of its own.
