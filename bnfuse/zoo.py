@@ -195,12 +195,15 @@ def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ..
     if folder not in sys.path:  # a console script does not look in the current folder
         sys.path.insert(0, folder)
     try:
-        factory = getattr(importlib.import_module(module_name), name)
+        module = importlib.import_module(module_name)
     except Exception as error:  # the module's own code runs and can raise anything
         raise RequestError(
-            f"there is no {name!r} in {module_name!r} ({type(error).__name__}: {error}): "
+            f"{module_name!r} cannot be imported ({type(error).__name__}: {error}): "
             f"write a model like {_FORMS}."
         ) from error
+    factory = getattr(module, name, None)
+    if factory is None:
+        raise RequestError(f"there is no {name!r} in {module_name!r}: name what is there.")
     try:
         made = factory()
     except Exception as error:
@@ -212,7 +215,7 @@ def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ..
     model, example = made if is_pair else (made, (torch.randn(_IMAGE),))
     if not isinstance(model, nn.Module):
         raise RequestError(
-            f"{module_name}:{name} returned a {type(model).__name__}: "
+            f"{module_name}:{name} returned an object of type {type(model).__name__}: "
             "let it return a torch.nn.Module, or one and a tuple of example inputs."
         )
     return model, tuple(example) if isinstance(example, tuple | list) else (example,)

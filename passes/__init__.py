@@ -8,7 +8,7 @@ from dataclasses import replace
 from bnfuse.passes.base import Applied, Declined, Pass, PassReport, run_pass
 from bnfuse.passes.eliminate_identities import EliminateIdentities
 from bnfuse.passes.eliminate_reshapes import EliminateReshapes
-from bnfuse.passes.fold_affine import FoldAffine
+from bnfuse.passes.fold_affine import MOST_BOUNDS, FoldAffine
 from bnfuse.passes.fold_constants import FoldConstants
 from bnfuse.passes.fuse_activations import FuseActivations
 from bnfuse.passes.matmul_to_linear import MatmulToLinear
@@ -27,7 +27,7 @@ PIPELINE: tuple[Pass, ...] = (
     FoldAffine(),  # again, since a merged sum has fewer readers
     MergeBranches(),  # again, for sums of values that were sums themselves
     FoldAffine(with_maps=True),  # last, since the sums it leaves stand in the way of others
-    FoldAffine(with_bounds=3),  # where the activation can stay, it is to stay
+    FoldAffine(with_bounds=MOST_BOUNDS),  # where the activation can stay, it is to stay
     FuseActivations(),  # when nothing folds any more: a fused layer is opaque to the others
 )
 """The passes in execution order."""

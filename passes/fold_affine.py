@@ -104,6 +104,10 @@ class Match(base.Match):
         return (self.origin.call.node, *self.plan.passed)
 
 
+MOST_BOUNDS = 3
+"""How many operations the clamp of one activation can become at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class FoldAffine:
     """The pass; its algebra is in the description of this module.
@@ -127,6 +131,10 @@ class FoldAffine:
         if origin is None:
             return None
         found = find_plan(program, origin, with_maps=self.with_maps, with_bounds=self.with_bounds)
+        if isinstance(found, Decline) and 0 < self.with_bounds < MOST_BOUNDS:
+            wider = find_plan(program, origin, with_maps=self.with_maps, with_bounds=MOST_BOUNDS)
+            if isinstance(wider, Plan):
+                found = decline("slow-clamp", origin.call.name)
         return Match(origin, found)
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's

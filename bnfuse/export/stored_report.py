@@ -58,5 +58,7 @@ def _text_in(path: Path) -> str | None:
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:
-        raise RequestError(f"{path} is no ONNX file: {type(error).__name__}.") from error
+        raise RequestError(
+            f"{path} is no ONNX file ({type(error).__name__}): give one that bnfuse wrote."
+        ) from error
     return {entry.key: entry.value for entry in proto.metadata_props}.get(REPORT_KEY)

@@ -95,6 +95,12 @@ _REASONS = (
         "Nothing to do: the other readers need the value as it is.",
     ),
     Reason(
+        "slow-clamp",
+        "The activation behind {name} would become a clamp of several operations, for which ONNX "
+        "Runtime takes longer than for the batch norm.",
+        "Use the module or an archive of torch.export, in which it folds.",
+    ),
+    Reason(
         "other-axis",
         "{name} normalizes another axis than the one {facts} writes its channels on.",
         "Nothing to do: the two do not commute.",

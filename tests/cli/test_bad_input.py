@@ -197,7 +197,8 @@ def test_files(run: Run, folder: Path) -> None:
     refused(run, folder, missing, "report", "net.onnx")
     refused(run, folder, missing, "verify", TINY, "net.onnx")
     (folder / "net.onnx").write_bytes(b"\xff" * 9)
-    refused(run, folder, "net.onnx is no ONNX file: DecodeError.", "report", "net.onnx")
+    unread = "net.onnx is no ONNX file (DecodeError): give one that bnfuse wrote."
+    refused(run, folder, unread, "report", "net.onnx")
     pattern = r"onnxruntime cannot load net\.onnx \(.+\): export the file again\."
     refused(run, folder, pattern, "verify", TINY, "net.onnx", exact=False)
     onnx.save(onnx.ModelProto(), folder / "net.onnx")

@@ -31,29 +31,26 @@ FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx
         (
             "nowhere:model",
             (
-                "there is no 'model' in 'nowhere' (ModuleNotFoundError: No module named "
-                f"'nowhere'): write a model like {FORMS}."
+                "'nowhere' cannot be imported (ModuleNotFoundError: No module named 'nowhere'): "
+                f"write a model like {FORMS}."
             ),
         ),
         (
             "tinymodels:absent",
-            (
-                "there is no 'absent' in 'tinymodels' (AttributeError: module 'tinymodels' has no "
-                f"attribute 'absent'): write a model like {FORMS}."
-            ),
+            "there is no 'absent' in 'tinymodels': name what is there.",
         ),
         (
             "tinymodels:number",
             (
-                "tinymodels:number returned a int: let it return a torch.nn.Module, or one and a "
-                "tuple of example inputs."
+                "tinymodels:number returned an object of type int: let it return a "
+                "torch.nn.Module, or one and a tuple of example inputs."
             ),
         ),
         (
             "tinymodels:three",
             (
-                "tinymodels:three returned a tuple: let it return a torch.nn.Module, or one and a "
-                "tuple of example inputs."
+                "tinymodels:three returned an object of type tuple: let it return a "
+                "torch.nn.Module, or one and a tuple of example inputs."
             ),
         ),
         (
@@ -86,6 +83,6 @@ def test_model(run: Run, tmp_path: Path, spec: str, wanted: str) -> None:
 
 @pytest.mark.parametrize("spec", ["broken:model", "..relative:model", "tinymodels.deeper:model"])
 def test_module_that_does_not_import(run: Run, folder: Path, spec: str) -> None:
-    start = re.escape(f"there is no 'model' in {spec.partition(':')[0]!r} (")
+    start = re.escape(f"{spec.partition(':')[0]!r} cannot be imported (")
     pattern = rf"{start}\w+: .+\): write a model like {re.escape(FORMS)}\."
     refused(run, folder, pattern, "explain", spec, exact=False)

@@ -33,7 +33,9 @@ def test_no_report_in_a_missing_file(tmp_path: Path) -> None:
 def test_no_report_in_a_file_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"\xff" * 100)
-    unreadable(path, re.escape(f"{path} is no ONNX file: DecodeError."))
+    unreadable(
+        path, re.escape(f"{path} is no ONNX file (DecodeError): give one that bnfuse wrote.")
+    )
 
 
 def test_no_report_in_a_file_of_another_program(tmp_path: Path) -> None:

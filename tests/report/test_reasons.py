@@ -31,6 +31,7 @@ CODES = {
     "overflow",
     "several-readers",
     "skipped",
+    "slow-clamp",
     "training-mode",
     "written-constants",
     "written-value",
