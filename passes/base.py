@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bnfuse.graph import Program
+    from bnfuse.ops import Call
     from bnfuse.regions import PartChecks, RewriteKey
     from bnfuse.report import Decline
 
@@ -79,6 +80,34 @@ class Match(Protocol):
     @property
     def nodes(self) -> tuple[fx.Node, ...]:
         """The operations that the rewrite would change, or move something through."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairMatch(Match):
+    """Two layers of which one reads the other.
+
+    Attributes:
+        first: The one that the rewrite is about.
+        second: The one that reads its result.
+    """
+
+    first: Call
+    second: Call
+
+    @property
+    def name(self) -> str:
+        """The qualified name of the first."""
+        return self.first.name
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Both layers."""
+        return (self.first.name, self.second.name)
+
+    @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """The operations that change."""
+        return (self.first.node, self.second.node)
 
 
 class Pass(Protocol):

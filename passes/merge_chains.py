@@ -48,33 +48,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match(base.Match):
-    """Two linear operations that become one.
+class Match(base.PairMatch):
+    """Two linear operations that become one: the second does the work of both.
 
     Attributes:
-        first: The one that goes.
-        second: The one that does the work of both.
         merged: What it becomes.
     """
 
-    first: Call
-    second: Call
     merged: Branch
-
-    @property
-    def name(self) -> str:
-        """The qualified name of the layer that goes."""
-        return self.first.name
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Both layers."""
-        return (self.first.name, self.second.name)
-
-    @property
-    def nodes(self) -> tuple[fx.Node, ...]:
-        """The operations that change."""
-        return (self.first.node, self.second.node)
 
 
 @dataclass(frozen=True, slots=True)

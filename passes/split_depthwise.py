@@ -39,7 +39,7 @@ from torch import nn
 
 from bnfuse.affine import as_float64, as_parameter, round_once, round_weight
 from bnfuse.graph import only_reader
-from bnfuse.ops import Call, read_call, write_weights
+from bnfuse.ops import read_call, write_weights
 from bnfuse.ops.geometry import branch_of
 from bnfuse.passes import base
 from bnfuse.passes.base import Applied, Declined
@@ -58,33 +58,14 @@ _LARGEST_MULTIPLIER = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Match(base.Match):
-    """A depthwise convolution with a multiplier, and what reads it.
+class Match(base.PairMatch):
+    """A depthwise convolution with a multiplier, and the convolution behind it.
 
     Attributes:
-        first: The depthwise convolution.
-        branch: The same in the form of the algebra.
-        second: The convolution behind it.
+        branch: The first in the form of the algebra.
     """
 
-    first: Call
     branch: Branch
-    second: Call
-
-    @property
-    def name(self) -> str:
-        """The qualified name of the layer that is split."""
-        return self.first.name
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Both layers."""
-        return (self.first.name, self.second.name)
-
-    @property
-    def nodes(self) -> tuple[fx.Node, ...]:
-        """The operations that change."""
-        return (self.first.node, self.second.node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +86,7 @@ class SplitDepthwise:
         behind = None if second is None else branch_of(program, second)
         if second is None or behind is None or second.input is not node or not _joins(behind):
             return None
-        return Match(first, branch, second)
+        return Match(first, second, branch)
 
     def reason_to_decline(self, program: Program, match: Match) -> Decline | None:  # noqa: ARG002 - the signature is every pass's
         """Return None: what is not split is no match."""

@@ -27,6 +27,8 @@ from bnfuse.ops.calls import read_call
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from torch import fx
 
     from bnfuse.graph import Program
@@ -47,36 +49,36 @@ def settle_formats(program: Program) -> None:
         if _can_tell(program, node)
         for source in node.all_input_nodes
     ]
-    _leave_plain(program)
+    for module in _fused_before(program, pending, only_last=True):
+        module.returns_contiguous = not isinstance(module, nn.Linear)  # which always does
+    # An input that is channels last makes these so, or contiguous, as no kernel here would know.
+    for module in _fused_before(program, program.lost_writes, only_last=False):
+        module.is_plain = True
+
+
+def _fused_before(
+    program: Program, nodes: Iterable[fx.Node], *, only_last: bool
+) -> Iterator[FusedLayer]:
+    """Yield the fused layers on whose results the layout of some values depends.
+
+    Args:
+        program: The program.
+        nodes: The values.
+        only_last: Whether to look no further than to the last layer before each.
+    """
+    pending = list(nodes)
     seen = set(pending)
     while pending:
         node = pending.pop()
         module = program.module(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, FusedLayer):
-            module.returns_contiguous = not isinstance(module, nn.Linear)  # which always does
-        elif not is_laid_out_anew(program, node):
+            yield module
+        if isinstance(module, FusedLayer if only_last else nn.Linear):
+            continue
+        if not is_laid_out_anew(program, node):
             fresh = [source for source in node.all_input_nodes if source not in seen]
             seen.update(fresh)
             pending += fresh
-
-
-def _leave_plain(program: Program) -> None:
-    """Let PyTorch's own operators run all that makes values whose layout decides about a write.
-
-    An input that is channels last makes them so, or contiguous, as no kernel here would know.
-    """
-    pending = list(program.lost_writes)
-    seen = set(pending)
-    while pending:
-        node = pending.pop()
-        module = program.module(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, FusedLayer):
-            module.is_plain = True
-        if isinstance(module, nn.Linear) or is_laid_out_anew(program, node):
-            continue
-        fresh = [source for source in node.all_input_nodes if source not in seen]
-        seen.update(fresh)
-        pending += fresh
 
 
 def _can_tell(program: Program, node: fx.Node) -> bool:
