@@ -104,7 +104,7 @@ def is_told_apart(program: Program, call: Call) -> bool:
 
 
 def is_laid_out_as_term(program: Program, first: fx.Node, made: Call) -> bool:
-    """Whether what a sum becomes is laid out as the sum is, or nothing can tell.
+    """Whether what a sum becomes is laid out as the sum is.
 
     A sum is laid out as its first term. A layer that does the work of the terms lays out its result
     as that is laid out if the term was made by such a layer as well, or is contiguous or channels
