@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from bnfuse.kernels import cudnn_calls
+from bnfuse.kernels.direct import Job
 from bnfuse.kernels.ordinary import is_ordinary, needs_gradient
 from bnfuse.kernels.packed import Cache
 from bnfuse.kernels.probe import onednn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from bnfuse.kernels.epilogue import Epilogue
@@ -79,6 +82,11 @@ class FusedLayer(nn.Module):
     def by_onednn(self, packed: Packed, x: Tensor) -> Kernel:
         """Return what runs inputs of a shape by oneDNN."""
         raise NotImplementedError
+
+    def job(self, packed: Packed, x: Tensor, otherwise: Callable[[], Kernel]) -> Job:
+        """Return what oneDNN is to know of the layer; ``otherwise`` makes PyTorch's kernel."""
+        weight = packed.weight.detach()
+        return Job(x.shape, weight, self.bias, self.epilogue, packed.formats, otherwise)
 
     def by_operators(self, packed: Packed, x: Tensor) -> Kernel:  # noqa: ARG002 - some layers need them
         """Return what runs inputs of a shape by plain operators, the activation in place."""

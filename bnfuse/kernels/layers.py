@@ -5,10 +5,12 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
-from bnfuse.kernels import cuda_runners, runners
+from bnfuse.kernels import cuda_runners, direct_runners, runners
 from bnfuse.kernels.fused import FusedLayer
+from bnfuse.kernels.installed import installed
 from bnfuse.kernels.onednn_calls import Geometry
 from bnfuse.kernels.packed import Cache
 
@@ -20,10 +22,27 @@ if TYPE_CHECKING:
     from bnfuse.kernels.epilogue import Epilogue
     from bnfuse.kernels.packed import Kernel, Packed
 
-_FEW_PIXELS = 4
 _FEW_ROWS = 4
 _FEW_PRODUCTS = 1 << 16
-"""Below these a plain operator is done before oneDNN has looked up its kernel, some 20 µs."""
+"""Below these a plain operator is done before PyTorch has looked up oneDNN's kernel, some 20 µs."""
+_FEW_PRODUCTS_DIRECTLY = 1 << 13
+"""Below this it is done before oneDNN itself has been called."""
+_MANY_WEIGHTS = 1 << 22
+"""With so many, a few rows take as long as the weight takes to come from memory, packed or not."""
+
+
+def is_large(rows: int, weights: int, products: int) -> bool:
+    """Whether oneDNN is likely to be faster than plain operators for a layer.
+
+    Args:
+        rows: How many inputs each weight meets: pixels, or rows of a matrix.
+        weights: How many weights there are.
+        products: How many products are summed.
+    """
+    if installed().library is None:
+        return rows > _FEW_ROWS and products >= _FEW_PRODUCTS
+    is_read_once = rows <= _FEW_ROWS and weights >= _MANY_WEIGHTS
+    return products >= _FEW_PRODUCTS_DIRECTLY and not is_read_once
 
 
 class _Convolution(FusedLayer):
@@ -41,7 +60,12 @@ class _Convolution(FusedLayer):
 
     def by_onednn(self, packed: Packed, x: Tensor) -> Kernel:
         """Return what runs inputs of a shape by oneDNN."""
-        return runners.convolution(packed, x, self._geometry(), self.epilogue)
+        size, geometry, epilogue = x.shape, self._geometry(), self.epilogue
+
+        def by_pytorch() -> Kernel:
+            return runners.convolution(packed, size, geometry, epilogue)
+
+        return direct_runners.convolution(self.job(packed, x, by_pytorch), geometry) or by_pytorch()
 
     def by_cudnn(self, packed: Packed, x: Tensor) -> Kernel | None:
         """Return what runs inputs of a shape by cuDNN; None where it has no fused kernel."""
@@ -67,8 +91,8 @@ class _Convolution(FusedLayer):
     def _is_large(self, x: Tensor) -> bool:
         shape = runners.output_shape(x.shape, self.weight.shape, self._geometry())
         pixels = 0 if shape is None else shape[0] * prod(shape[2:])
-        is_few = pixels <= _FEW_PIXELS and self.groups == 1
-        return not is_few and pixels * self.weight.numel() >= _FEW_PRODUCTS
+        weights = self.weight.numel()
+        return is_large(pixels * self.groups, weights, pixels * weights)
 
     def alone(self, x: Tensor) -> Tensor:
         """Return the result of the layer alone, by PyTorch's own operators."""
@@ -93,11 +117,16 @@ class FusedLinear(FusedLayer, nn.Linear):  # type: ignore[misc]  # a bias may be
 
     def by_onednn(self, packed: Packed, x: Tensor) -> Kernel:
         """Return what runs inputs of a shape by oneDNN."""
-        return runners.linear(packed, x, self.epilogue)
+        size, epilogue = x.shape, self.epilogue
+
+        def by_pytorch() -> Kernel:
+            return runners.linear(packed, size, epilogue)
+
+        return direct_runners.linear(self.job(packed, x, by_pytorch)) or by_pytorch()
 
     def _is_large(self, x: Tensor) -> bool:
-        rows = prod(x.shape[:-1])
-        return rows > _FEW_ROWS and rows * self.weight.numel() >= _FEW_PRODUCTS
+        rows, weights = prod(x.shape[:-1]), self.weight.numel()
+        return is_large(rows, weights, rows * weights)
 
     def alone(self, x: Tensor) -> Tensor:
         """Return the result of the layer alone, by PyTorch's own operators."""
@@ -114,13 +143,24 @@ class FusedConvTranspose2d(FusedLayer, nn.ConvTranspose2d):  # type: ignore[misc
         is_usual = all(e < s for e, s in zip(extra, geometry.stride, strict=True))
         if not fits or not is_usual or self.groups != 1:
             return False
-        axes = zip(x.shape[2:], packed.weight.shape[2:], *geometry[:3], extra, strict=True)
-        return all((n - 1) * s - 2 * p + d * (k - 1) + e >= 0 for n, k, p, s, d, e in axes)
+        return min(self._sizes(x)) > 0
 
-    def by_onednn(self, packed: Packed, x: Tensor) -> Kernel:  # noqa: ARG002 - its weight is not packed
+    def by_onednn(self, packed: Packed, x: Tensor) -> Kernel:
         """Return what runs inputs of a shape by oneDNN."""
-        extra = tuple(self.output_padding)
-        return runners.transposed(packed, self._geometry(), extra, self.epilogue)
+        geometry, extra, epilogue = self._geometry(), tuple(self.output_padding), self.epilogue
+
+        def by_pytorch() -> Kernel:
+            return runners.transposed(packed, geometry, extra, epilogue)
+
+        shape = torch.Size([x.shape[0], self.weight.shape[1], *self._sizes(x)])
+        job = self.job(packed, x, by_pytorch)
+        return direct_runners.transposed(job, geometry, extra, shape) or by_pytorch()
+
+    def _sizes(self, x: Tensor) -> list[int]:
+        """Return the lengths of the spatial axes of the result."""
+        extra, kernel = self.output_padding, self.weight.shape[2:]
+        axes = zip(x.shape[2:], kernel, *self._geometry()[:3], extra, strict=True)
+        return [(n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, p, s, d, e in axes]
 
     def _geometry(self) -> Geometry:
         sides = tuple(map(int, self.padding))

@@ -32,7 +32,7 @@ def is_ordinary(values: Iterable[object]) -> bool:
         return False
     place = None
     for value in values:
-        if type(value) is not Tensor or value.layout is not torch.strided:
+        if type(value) is not Tensor or value.layout is not torch.strided or value.is_neg():
             return False
         at = _place(value)
         if at is None or at != (at if place is None else place):

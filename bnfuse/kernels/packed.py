@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from bnfuse.kernels.prepared import Weights
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,7 +37,8 @@ class Packed:
         version: How often it had been written.
         pointer: Where its memory is.
         kernels: For each shape of input that came: what runs it, or None for plain operators.
-        blocked: The weight in the format of its kernel, once there is one.
+        blocked: The weight as PyTorch's operators for oneDNN read it, once there is one.
+        formats: The weight in the formats of oneDNN's own kernels.
     """
 
     weight: Tensor
@@ -43,6 +46,7 @@ class Packed:
     pointer: int
     kernels: dict[torch.Size, Kernel | None] = field(default_factory=dict)
     blocked: Tensor | None = None
+    formats: Weights = field(default_factory=Weights)
 
     def is_of(self, weight: Tensor) -> bool:
         """Whether a weight is still the one that this was made of."""

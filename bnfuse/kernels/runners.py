@@ -38,17 +38,17 @@ def output_shape(x: torch.Size, weight: torch.Size, geometry: Geometry) -> torch
     return torch.Size([x[0], weight[0], *sizes]) if x[0] and min(sizes) > 0 else None
 
 
-def convolution(packed: Packed, x: Tensor, geometry: Geometry, epilogue: Epilogue) -> Kernel:
-    """Return what runs a convolution by oneDNN, for inputs of the shape of ``x``."""
+def convolution(packed: Packed, size: torch.Size, geometry: Geometry, epilogue: Epilogue) -> Kernel:
+    """Return what runs a convolution by PyTorch's operators for oneDNN, for one shape."""
     if packed.blocked is None:
         plain = packed.weight.detach()
-        packed.blocked = onednn.packed_convolution(plain, geometry, x.shape)
+        packed.blocked = onednn.packed_convolution(plain, geometry, size)
     weight, call = packed.blocked, onednn.OPERATORS._convolution_pointwise.default
     activation = epilogue.activation
     post: Post = _NONE if activation is None else activation.onednn
     if not epilogue.binary:
         return lambda x, bias: call(x, weight, bias, *geometry, *post)
-    shape = output_shape(x.shape, packed.weight.shape, geometry)
+    shape = output_shape(size, packed.weight.shape, geometry)
     binary = epilogue.binary.removeprefix("i")
     is_one_call = geometry.groups == 1 and (activation is None or activation.name == "relu")
     last = "relu" if activation is not None else None
@@ -79,16 +79,16 @@ def transposed(
     return run
 
 
-def linear(packed: Packed, x: Tensor, epilogue: Epilogue) -> Kernel:
-    """Return what runs a linear layer by oneDNN, for inputs of the shape of ``x``."""
+def linear(packed: Packed, size: torch.Size, epilogue: Epilogue) -> Kernel:
+    """Return what runs a linear layer by PyTorch's operators for oneDNN, for one shape."""
     if packed.blocked is None:
-        packed.blocked = onednn.packed_linear(packed.weight.detach(), prod(x.shape[:-1]))
+        packed.blocked = onednn.packed_linear(packed.weight.detach(), prod(size[:-1]))
     weight, call = packed.blocked, onednn.OPERATORS._linear_pointwise.default
     activation = epilogue.activation
     post: Post = _NONE if activation is None else activation.onednn
     if not epilogue.binary:
         return lambda x, bias: call(x, weight, bias, *post)
-    shape = torch.Size([*x.shape[:-1], packed.weight.shape[0]])
+    shape = torch.Size([*size[:-1], packed.weight.shape[0]])
     binary = epilogue.binary.removeprefix("i")
 
     def run(x: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:

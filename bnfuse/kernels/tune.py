@@ -1,8 +1,8 @@
 """Choose by measurement, layer by layer, whether oneDNN is to run it.
 
-Which is faster depends on the processor, the number of threads, the version of PyTorch and the
-sizes of the layer. What was measured is kept in a file of the user's cache, by those, so that the
-same choice is made again without measuring: delete the file to measure anew.
+Which is faster depends on the processor, the number of threads, the versions of PyTorch and oneDNN
+and the sizes of the layer. What was measured is kept in a file of the user's cache, by those, so
+that the same choice is made again without measuring: delete the file to measure anew.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from bnfuse.kernels.fused import FusedLayer
+from bnfuse.kernels.installed import installed
 from bnfuse.kernels.packed import Packed
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def _key(layer: FusedLayer, args: tuple[Tensor, ...]) -> str:
     """Return what a measurement depends on, as text."""
     sizes = [(tuple(x.shape), x.is_contiguous(), str(x.dtype)) for x in args]
     machine = (torch.backends.cpu.get_cpu_capability(), _processor(), torch.get_num_threads())
-    return repr((machine, torch.__version__, repr(layer), sizes))
+    versions = torch.__version__, installed().version
+    return repr((machine, versions, repr(layer), sizes))
 
 
 def _processor() -> str:

@@ -66,4 +66,4 @@ def kernels_of(made: FusedLayer) -> dict[Any, Any]:
 def has_packed(made: FusedLayer) -> bool:
     """Whether a layer holds a packed weight."""
     packed = made._cache.packed
-    return packed is not None and packed.blocked is not None
+    return packed is not None and (packed.blocked is not None or bool(packed.formats))

@@ -1,0 +1,207 @@
+"""A kernel that calls oneDNN itself, with nothing of PyTorch between.
+
+What it runs is compared with PyTorch's own operators first, on random numbers. Where they differ by
+more than rounding, the layer keeps PyTorch's kernel and a warning says so.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from bnfuse.kernels.installed import installed
+from bnfuse.kernels.library import UnsupportedError
+from bnfuse.kernels.prepared import DTYPES, Layout, Prepared, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from bnfuse.kernels.epilogue import Epilogue
+    from bnfuse.kernels.library import Library
+    from bnfuse.kernels.packed import Kernel
+    from bnfuse.kernels.prepared import Weights
+
+_TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+"""Between two kernels, relative to the largest element; a wrong one is off by about 1."""
+_DRAWN = 65521
+"""How many random numbers are drawn: a prime, so that they fall otherwise on each channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A fused layer that inputs of one shape come to.
+
+    Attributes:
+        size: The shape of the inputs.
+        weight: The weight, detached.
+        bias: The bias, if there is one.
+        epilogue: What the layer does to its result.
+        formats: The formats of the weight that are there already.
+        otherwise: Makes the kernel for what this one is not for: a second operand of another shape
+            or dtype, a bias that is gone.
+    """
+
+    size: torch.Size
+    weight: Tensor
+    bias: Tensor | None
+    epilogue: Epilogue
+    formats: Weights
+    otherwise: Callable[[], Kernel]
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """What a layer is to oneDNN.
+
+    Attributes:
+        prepare: Prepares it.
+        weight: The weight, its axes as the library has them.
+        source: The layout of an input, as the library sees it.
+        result: That of a result.
+        shape: The shape of a result.
+        memory_format: How inputs and results are laid out.
+        alone: The layer without what follows, by PyTorch's own operators.
+    """
+
+    prepare: Callable[[Library, Problem], Prepared]
+    weight: Tensor
+    source: Layout
+    result: Layout
+    shape: torch.Size
+    memory_format: torch.memory_format
+    alone: Callable[[Tensor, Tensor | None], Tensor]
+
+
+class Direct:
+    """A kernel: a function of an input, a bias and perhaps a second operand."""
+
+    def __init__(self, job: Job, computation: Computation, prepare: Callable[[], Prepared]) -> None:
+        """Prepare it.
+
+        Raises:
+            UnsupportedError: The library has no fast kernel for it.
+        """
+        self._prepare = prepare
+        self._prepared = prepare()
+        self._bias = job.bias
+        self._format = computation.memory_format
+        self._shape = computation.shape
+        self._strides = strides_of(computation.shape, computation.memory_format)
+        self._otherwise = cache(job.otherwise)
+
+    def __call__(self, x: Tensor, bias: Tensor | None, *others: Tensor) -> Tensor:
+        """Return the result of the layer."""
+        if (bias is not self._bias and not self._takes(bias)) or not self._fits(x, others):
+            return self._otherwise()(x, bias, *others)
+        y = x.new_empty_strided(self._shape, self._strides)
+        self.write(y, x, bias, *others)
+        return y
+
+    def write(self, y: Tensor, x: Tensor, bias: Tensor | None, *others: Tensor) -> None:
+        """Write the result, for operands that are taken, into a tensor of its layout."""
+        prepared, other_at = self._prepared, None
+        if prepared.threads != torch.get_num_threads():
+            prepared = self._prepared = self._prepare()
+        if not x.is_contiguous(memory_format=self._format):
+            x = x.contiguous(memory_format=self._format)
+        for other in others:
+            if other.stride() != self._strides:
+                other = torch.empty_like(y).copy_(other)  # and lives until the end
+            other_at = other.data_ptr()
+        bias_at = None if bias is None else bias.data_ptr()
+        prepared(x.data_ptr(), y.data_ptr(), bias_at, other_at)
+
+    @property
+    def kernel(self) -> str:
+        """The name that oneDNN has for what runs."""
+        return self._prepared.kernel
+
+    def _fits(self, x: Tensor, others: tuple[Tensor, ...]) -> bool:
+        """Whether a second operand is one value for each of the result, of its dtype."""
+        return not others or (others[0].shape == self._shape and others[0].dtype is x.dtype)
+
+    def _takes(self, bias: Tensor | None) -> bool:
+        """Whether a bias that came in the place of another is like it; if so, it is known now."""
+        if bias is None or self._bias is None or not _is_vector(bias, len(self._bias)):
+            return False
+        self._bias = bias
+        return True
+
+
+def kernel_of(job: Job, computation: Computation) -> Kernel | None:
+    """Return the kernel of a layer, if it computes what PyTorch does.
+
+    Returns:
+        None where no build of oneDNN is installed, or it has no kernel that is fast and right.
+    """
+    library, weight, bias = installed().library, job.weight, job.bias
+    channels = computation.result.shape[-1 if len(computation.result.shape) == 2 else 1]
+    if library is None or weight.dtype not in DTYPES or weight.is_neg():
+        return None
+    if bias is not None and not _is_vector(bias, channels):
+        return None
+    problem = Problem(
+        computation.source, computation.result, computation.weight, bias is not None, job.epilogue
+    )
+    try:
+        made = Direct(job, computation, lambda: computation.prepare(library, problem))
+    except UnsupportedError:
+        return None
+    difference = _difference(made, job, computation)
+    if difference <= _TOLERANCES[weight.dtype]:
+        return made
+    warnings.warn(
+        f"oneDNN's kernel {made.kernel} is off by {difference:.1e} for {tuple(job.size)}: "
+        "PyTorch's kernel is used instead; please report it.",
+        stacklevel=2,
+    )
+    return None
+
+
+@torch.no_grad()
+def _difference(made: Direct, job: Job, computation: Computation) -> float:
+    """Return how far a kernel is from PyTorch's operators, relative to the largest element."""
+    dtype, bias = job.weight.dtype, job.bias
+    x = _numbers(job.size, dtype).contiguous(memory_format=computation.memory_format)
+    others = (_numbers(computation.shape, dtype),) if job.epilogue.binary else ()
+    wanted = job.epilogue.plain(computation.alone(x, bias), others).float()
+    scale = float(wanted.abs().max()) or 1.0
+    y = x.new_full((wanted.numel(),), torch.nan)  # what is not written is seen
+    y = y.as_strided(computation.shape, strides_of(computation.shape, computation.memory_format))
+    made.write(y, x, bias, *others)
+    found = float((y.float() - wanted).abs().max()) / scale
+    return found if math.isfinite(found) else math.inf
+
+
+def _numbers(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return a contiguous tensor of random numbers."""
+    count = math.prod(shape)
+    return _drawn().repeat(-(-count // _DRAWN))[:count].view(tuple(shape)).to(dtype)
+
+
+@cache
+def _drawn() -> Tensor:
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.randn(_DRAWN, generator=generator, device="cpu")
+
+
+def strides_of(shape: Sequence[int], memory_format: torch.memory_format) -> tuple[int, ...]:
+    """Return the strides of a dense tensor.
+
+    >>> strides_of((1, 3, 2, 2), torch.channels_last)
+    (12, 1, 6, 3)
+    """
+    return torch.empty(tuple(shape), device="meta", memory_format=memory_format).stride()
+
+
+def _is_vector(bias: Tensor, length: int) -> bool:
+    """Whether a bias is so many numbers, one behind the other, as they are."""
+    is_dense = bias.is_cpu and bias.layout is torch.strided and bias.is_contiguous()
+    return is_dense and bias.shape == (length,) and not bias.is_neg()
