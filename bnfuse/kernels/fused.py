@@ -62,7 +62,7 @@ class FusedLayer(nn.Module):
             or needs_gradient((input, weight, bias, *others))
             or input.dtype is not weight.dtype
             or input.device != weight.device
-            or (bias is not None and bias.dtype is not weight.dtype)
+            or (bias is not None and (bias.dtype is not weight.dtype or not bias.is_contiguous()))
         ):
             return self._plain(input, others)
         kernel = self._cache.kernel(weight, input.shape, lambda packed: self._chosen(packed, input))

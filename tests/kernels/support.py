@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from bnfuse.kernels import Activation, Epilogue, FusedLayer, fuse
+from bnfuse.kernels.installed import installed
+
+LIBRARY = installed().library
+needs_library = pytest.mark.skipif(LIBRARY is None, reason="no build of oneDNN is installed")
 
 ACTIVATIONS = (
     Activation("relu"),

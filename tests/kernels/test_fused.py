@@ -18,6 +18,7 @@ from tests.kernels.support import conv, drawn, error, fused, has_packed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.usefixtures("onednn_call")
 RELU = Activation("relu")
 X, OTHER = drawn(1, 8, 20, 20), drawn(1, 8, 20, 20, seed=1)
 

@@ -11,6 +11,7 @@ from bnfuse.kernels.onednn_calls import Geometry
 from bnfuse.kernels.runners import output_shape
 from tests.kernels.support import ACTIVATIONS, conv, drawn, error, fused, layer
 
+pytestmark = pytest.mark.usefixtures("onednn_call")
 GEOMETRY = Geometry((1, 2), (2, 1), (1, 2), 2)
 
 
