@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from bnfuse.kernels.installed import installed
+
 _PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxruntime-gpu")
 
 
@@ -22,6 +24,8 @@ def environment() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    if installed().version:
+        found["onednn"] = installed().version
     return found
 
 

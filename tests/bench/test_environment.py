@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import platform
+import types
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from bnfuse.bench import environment as module
 from bnfuse.bench.environment import environment
+from bnfuse.kernels.installed import Installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,9 +34,16 @@ def test_packages_that_are_missing_are_left_out(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(module, "installed", lambda: Installed(None, ""))
     found = environment()
     assert list(found) == ["python", "processor", "threads", "torch"]
     assert found["torch"] == "1.2.3"
+
+
+def test_onednn_is_named_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    library: Any = types.SimpleNamespace(version=(3, 9, 1))
+    monkeypatch.setattr(module, "installed", lambda: Installed(library, ""))
+    assert environment()["onednn"] == "3.9.1"
 
 
 def test_gpu_is_named_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import importlib
 import json
 import types
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import rich.console
@@ -15,6 +15,7 @@ import torch
 from bnfuse.cli import doctor
 from bnfuse.cli.doctor import Diagnosis, Finding, diagnose
 from bnfuse.kernels.cudnn_calls import Cudnn
+from bnfuse.kernels.installed import Installed
 from bnfuse.kernels.probe import Onednn, onednn
 
 if TYPE_CHECKING:
@@ -173,6 +174,18 @@ def test_fused_kernels_are_looked_at(
     monkeypatch.setattr(doctor, "onednn", lambda: changed)
     remedy = "torch 9.0 changed all: plain operators run instead, slower"
     assert found("kernels") == Finding("kernels", "", remedy)
+
+
+def test_the_library_is_looked_at(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(CPU)
+    library: Any = types.SimpleNamespace(version=(3, 2, 0))
+    monkeypatch.setattr(doctor, "installed", lambda: Installed(library, "oneDNN 3.2.0, /a/path"))
+    assert found("oneDNN") == Finding("oneDNN", "3.2.0, /a/path")
+    monkeypatch.setattr(doctor, "installed", lambda: Installed(None, "nothing is installed"))
+    assert found("oneDNN").remedy.startswith("nothing is installed: small layers take longer")
+    assert not found("oneDNN").is_conflict
 
 
 def test_table_has_a_row_for_each_finding(install: Callable[..., None]) -> None:
