@@ -10,6 +10,7 @@ from bnfuse.passes.eliminate_identities import EliminateIdentities
 from bnfuse.passes.eliminate_reshapes import EliminateReshapes
 from bnfuse.passes.fold_affine import MOST_BOUNDS, FoldAffine
 from bnfuse.passes.fold_constants import FoldConstants
+from bnfuse.passes.functional_to_layer import FunctionalToLayer
 from bnfuse.passes.fuse_activations import FuseActivations
 from bnfuse.passes.matmul_to_linear import MatmulToLinear
 from bnfuse.passes.merge_branches import MergeBranches
@@ -28,16 +29,17 @@ PIPELINE: tuple[Pass, ...] = (
     MergeBranches(),  # again, for sums of values that were sums themselves
     FoldAffine(with_maps=True),  # last, since the sums it leaves stand in the way of others
     FoldAffine(with_bounds=MOST_BOUNDS),  # where the activation can stay, it is to stay
+    FunctionalToLayer(),  # when the weights are what they will be
     FuseActivations(),  # when nothing folds any more: a fused layer is opaque to the others
 )
 """The passes in execution order."""
 ONNX_PIPELINE: tuple[Pass, ...] = (
     *(
         replace(one, with_bounds=1) if isinstance(one, FoldAffine) and one.with_bounds else one
-        for one in PIPELINE[:-1]
+        for one in PIPELINE[:-2]
     ),
     SplitDepthwise(),  # when no affine is to go through the concatenation any more
-    PIPELINE[-1],
+    *PIPELINE[-2:],
 )
 """The same for a file: ONNX Runtime is slower with more than one bound than with the batch norm."""
 

@@ -172,6 +172,10 @@ class Program(Findings):
             return False
         return not self._inside_called_module(path)
 
+    def is_called(self, path: str) -> bool:
+        """Whether the module at ``path``, or one above it, is called."""
+        return bool(self.index.at("call_module", path)) or self._inside_called_module(path)
+
     def _inside_called_module(self, path: str) -> bool:
         """Whether a module above ``path`` is itself called, and so may read what is there."""
         return self._outside(path) != path
