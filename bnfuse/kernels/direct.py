@@ -124,8 +124,11 @@ class Direct:
         return self._prepared.kernel
 
     def _fits(self, x: Tensor, others: tuple[Tensor, ...]) -> bool:
-        """Whether a second operand is one value for each of the result, of its dtype."""
-        return not others or (others[0].shape == self._shape and others[0].dtype is x.dtype)
+        """Whether the operands are read from memory as they are, one value for each of theirs."""
+        for other in others:
+            if other.shape != self._shape or other.dtype is not x.dtype or not _is_in_memory(other):
+                return False
+        return _is_in_memory(x)
 
     def _takes(self, bias: Tensor | None) -> bool:
         """Whether a bias that came in the place of another is like it; if so, it is known now."""
@@ -201,7 +204,11 @@ def strides_of(shape: Sequence[int], memory_format: torch.memory_format) -> tupl
     return torch.empty(tuple(shape), device="meta", memory_format=memory_format).stride()
 
 
+def _is_in_memory(x: Tensor) -> bool:
+    """Whether the values of a tensor are what is found at its address, by its strides."""
+    return x.is_cpu and x.layout is torch.strided and not x.is_neg()
+
+
 def _is_vector(bias: Tensor, length: int) -> bool:
-    """Whether a bias is so many numbers, one behind the other, as they are."""
-    is_dense = bias.is_cpu and bias.layout is torch.strided and bias.is_contiguous()
-    return is_dense and bias.shape == (length,) and not bias.is_neg()
+    """Whether a bias is so many numbers, one behind the other."""
+    return _is_in_memory(bias) and bias.is_contiguous() and bias.shape == (length,)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import bnfuse
 from bnfuse.kernels import Activation, direct, post_operations
 from bnfuse.kernels.direct import Direct, strides_of
 from bnfuse.kernels.prepared import Prepared
@@ -115,6 +116,24 @@ def test_negated_views() -> None:
     assert x.is_neg()
     layer = fused(conv(), "", RELU)
     assert error(layer(x), conv()(x).relu()) < 1e-6
+
+
+def test_negated_values_inside_a_graph() -> None:
+    class Negates(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = conv(), conv()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.complex(x, x)
+            result: torch.Tensor = self.last(self.conv(x) + y.conj().imag).relu()
+            return self.last(y.conj().imag) + result
+
+    model = Negates().eval()
+    optimized = bnfuse.optimize(model)
+    with torch.no_grad():
+        for _ in range(3):  # by its layers, then by a plan
+            assert error(optimized(X), model(X)) < 1e-6
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1, 1), (8, 20, 20)])
