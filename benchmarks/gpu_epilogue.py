@@ -168,9 +168,10 @@ def _publicly(o: Operands, epilogue: Epilogue) -> Call:
 def _as_inductor(o: Operands, epilogue: Epilogue) -> Call:
     """Return what launches a kernel by the launcher in C++ that Inductor has."""
     made, size = kernel(o, epilogue)
-    launcher: Any = torch._C._StaticCudaLauncher  # type: ignore[attr-defined]  # torch's, private
+    launcher: Any = torch._C._StaticCudaLauncher
     meta, stream = made.kernel.metadata, torch._C._cuda_getCurrentRawStream
-    rest, types = (*size[1:], *made.numbers), "OOOiiiff"
+    rest: tuple[Any, ...] = (*size[1:], *made.numbers)
+    types = "OOOiiiff"  # three pointers, three sizes, two numbers
     for scratch in ("global_scratch_size", "profile_scratch_size"):
         if hasattr(meta, scratch):
             rest, types = (*rest, None), types + "O"
@@ -207,13 +208,15 @@ WAYS = {
 }
 
 
-def accuracy(dtype: str, device: str = "cuda") -> dict[str, Any]:
+def accuracy(
+    dtype: str, device: str = "cuda", shape: tuple[int, ...] = (8, 32, 64, 64)
+) -> dict[str, Any]:
     """Return the errors of each activation behind a sum and a bias, and those of operators.
 
     They are the largest deviations from float64, relative to the larger of 1 and the exact value.
     """
     activations = [Activation(n, *more) for n, *more in ACTIVATIONS]
-    found = {str(a): guarded(_errors, a, dtype, device) for a in activations}
+    found = {str(a): guarded(_errors, a, dtype, device, shape) for a in activations}
     return {"candidates": found}
 
 
@@ -233,12 +236,13 @@ ACTIVATIONS: tuple[tuple[Any, ...], ...] = (
 """All there are."""
 
 
-def _errors(activation: Activation, dtype: str, device: str) -> dict[str, Any]:
+def _errors(
+    activation: Activation, dtype: str, device: str, shape: tuple[int, ...]
+) -> dict[str, Any]:
     generator = torch.Generator(device).manual_seed(0)
-    shapes = ((8, 32, 64, 64), (32, 1, 1), (8, 32, 64, 64))
     y, bias, other = (
         (3 * torch.randn(s, generator=generator, device=device)).to(getattr(torch, dtype))
-        for s in shapes
+        for s in (shape, (shape[1], 1, 1), shape)
     )
     epilogue = Epilogue("add", activation)
     wanted = epilogue.plain(y.double() + bias.double(), (other.double(),))
@@ -261,19 +265,21 @@ def _error(got: Tensor, wanted: Tensor) -> float:
     return float(((got.double() - wanted).abs() / wanted.abs().clamp(min=1)).max())
 
 
-def blocks(shape: str, dtype: str, batch: int = 32, device: str = "cuda") -> dict[str, Any]:
+def blocks(
+    shape: str, dtype: str, batch: int = 32, device: str = "cuda", timer: Timer = kernel_us
+) -> dict[str, Any]:
     """Time the kernel with other numbers of elements for a program, and of warps."""
     conv, name = ENDED[shape]
     o = operands(conv, dtype, batch, device)
     epilogue = Epilogue("", Activation(name))
-    found = {"no epilogue": guarded(lambda: {"us": kernel_us(_bare(o, epilogue))})}
+    found = {"no epilogue": guarded(lambda: {"us": timer(_bare(o, epilogue))})}
     before = triton_launch.ELEMENTS, triton_launch.WARPS
     try:
         for elements in ELEMENTS:
             for warps in WARPS:
                 triton_launch.ELEMENTS, triton_launch.WARPS = elements, warps
                 found[f"{elements} in {warps} warps"] = guarded(
-                    lambda: {"us": kernel_us(_directly(o, epilogue))}
+                    lambda: {"us": timer(_directly(o, epilogue))}
                 )
     finally:
         triton_launch.ELEMENTS, triton_launch.WARPS = before

@@ -171,7 +171,7 @@ def _endings() -> list[Task]:
 
 
 def _ended(function: str, **arguments: Any) -> Task:
-    return Task("endings", f"benchmarks.gpu_epilogue:{function}", arguments, 1.5)
+    return Task("endings", f"benchmarks.gpu_epilogue:{function}", arguments, 1.0)
 
 
 def _telling_probes() -> list[Task]:

@@ -100,7 +100,7 @@ def _look(variant: Variant) -> tuple[Usable | None, str]:
         raise
     except Exception as error:  # so may a private call
         wrong = f"raise {type(error).__name__}"
-    note = f"triton's launchers {wrong}, so its slower ones are used" if wrong else ""
+    note = f"triton's launchers {wrong}" if wrong else ""
     return Usable(made, is_direct=not wrong), note
 
 
