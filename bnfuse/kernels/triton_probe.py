@@ -7,6 +7,7 @@ differs is never used; a launcher that differs or fails is not.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -56,6 +57,8 @@ def lacks(device: int) -> str:
         return "this build of torch is for ROCm"
     if find_spec("triton") is None:
         return "triton is not installed"
+    if os.environ.get("TRITON_INTERPRET", "0") != "0":
+        return "triton interprets, as TRITON_INTERPRET asks for"
     capability = torch.cuda.get_device_capability(device)
     return "" if capability >= (7, 0) else "triton needs compute capability 7.0"
 

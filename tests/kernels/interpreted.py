@@ -23,14 +23,15 @@ CPU = -1
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load the kernels anew, for the interpreter: Triton asks for it when it decorates them."""
     pytest.importorskip("triton")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
     for name in _MODULES:
         spec = find_spec(name)
         assert spec is not None
         assert spec.loader is not None
         module = module_from_spec(spec)
         monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
+        with monkeypatch.context() as patch:
+            patch.setenv("TRITON_INTERPRET", "1")
+            spec.loader.exec_module(module)
 
 
 @pytest.fixture

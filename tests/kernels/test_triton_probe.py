@@ -119,6 +119,8 @@ def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (6, 1))
     assert told() == "triton needs compute capability 7.0"
     assert triton_probe.usable(variant()) is None
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert told() == "triton interprets, as TRITON_INTERPRET asks for"
     monkeypatch.setattr(triton_probe, "find_spec", lambda _: None)
     assert told() == "triton is not installed"
     monkeypatch.setattr(torch.version, "hip", "7.0")
