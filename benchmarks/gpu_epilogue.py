@@ -20,7 +20,7 @@ from benchmarks.gpu_guard import cudnn_tf32, deviation, guarded
 from benchmarks.gpu_plan import ENDED
 from benchmarks.gpu_timing import kernel_us
 from bnfuse.kernels import Activation, Epilogue, triton_launch, triton_probe
-from bnfuse.kernels.cuda_epilogue import Ending
+from bnfuse.kernels.cuda_ending import Ending
 from bnfuse.kernels.triton_launch import Compiled, Sizes, Variant, compiled, sizes, width
 
 if TYPE_CHECKING:
