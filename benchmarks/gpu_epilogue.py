@@ -13,15 +13,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
 from benchmarks.gpu_conv import operands
+from benchmarks.gpu_epilogue_ways import WAYS, bare, conv, directly
 from benchmarks.gpu_guard import cudnn_tf32, deviation, guarded
 from benchmarks.gpu_plan import ENDED
 from benchmarks.gpu_timing import kernel_us
 from bnfuse.kernels import Activation, Epilogue, triton_launch, triton_probe
 from bnfuse.kernels.cuda_ending import Ending
-from bnfuse.kernels.triton_launch import Compiled, Sizes, Variant, compiled, sizes, width
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,18 +31,10 @@ if TYPE_CHECKING:
 
     Call = Callable[[], Tensor]
     Timer = Callable[[Call], float]
-    Launch = Callable[[tuple[Tensor, ...], tuple[int, ...]], object]
 
 CALLS, ROUNDS = 60, 9
 COMPARED = 4
 ELEMENTS, WARPS = (512, 1024, 2048, 4096), (4, 8)
-FORMULAS = {
-    "": "x",
-    "relu": "x <= 0.0f ? 0.0f : x",
-    "silu": "x / (1.0f + ::exp(-x))",
-    "hardswish": "x * ::min(::max(x + 3.0f, 0.0f), 6.0f) * 0.16666667f",
-}
-"""The activations of ``ENDED`` in CUDA."""
 
 
 def ending(
@@ -55,12 +46,12 @@ def ending(
     timer: Timer = kernel_us,
 ) -> dict[str, Any]:
     """Compute and time a convolution with all that follows it, in each of the ways."""
-    conv, name = ENDED[shape]
+    chosen, name = ENDED[shape]
     layout = torch.channels_last if is_last else torch.contiguous_format
-    o = operands(conv, dtype, batch, device, layout)
-    epilogue = Epilogue("add" if conv.residual else "", Activation(name) if name else None)
+    o = operands(chosen, dtype, batch, device, layout)
+    epilogue = Epilogue("add" if chosen.residual else "", Activation(name) if name else None)
     wanted = epilogue.plain(
-        _conv(o, o.bias.double(), COMPARED), () if o.z is None else (o.z[:COMPARED].double(),)
+        conv(o, o.bias.double(), COMPARED), () if o.z is None else (o.z[:COMPARED].double(),)
     )
     with cudnn_tf32(False):
         found = {
@@ -97,115 +88,6 @@ def host_us(call: Call) -> float:
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def _conv(o: Operands, bias: Tensor | None, images: int | None = None) -> Tensor:
-    """Return the convolution alone; of some images in float64, if that is asked for."""
-    if images is None:
-        return F.conv2d(o.x, o.weight, bias, o.stride, o.padding, 1, o.groups)
-    x, weight = o.x[:images].double(), o.weight.double()
-    return F.conv2d(x, weight, bias, o.stride, o.padding, 1, o.groups)
-
-
-def _others(o: Operands) -> tuple[Tensor, ...]:
-    return () if o.z is None else (o.z,)
-
-
-def _operators(o: Operands, epilogue: Epilogue) -> Call:
-    return lambda: epilogue.written(_conv(o, o.bias), _others(o))
-
-
-def _bare(o: Operands, epilogue: Epilogue) -> Call:  # noqa: ARG001 - as the others
-    return lambda: _conv(o, None)
-
-
-def _chosen(o: Operands, epilogue: Epilogue) -> Call:
-    end = Ending(epilogue, o.x.get_device())
-    return lambda: end(_conv(o, None), o.bias, _others(o))
-
-
-def _behind(o: Operands, launch: Launch) -> Call:
-    """Return a convolution without bias, then a launch over its result."""
-
-    def call() -> Tensor:
-        y = _conv(o, None)
-        tensors = (y, o.bias, y if o.z is None else o.z)
-        launch(tensors, tuple([t.data_ptr() for t in tensors]))
-        return y
-
-    return call
-
-
-def kernel(o: Operands, epilogue: Epilogue) -> tuple[Compiled, Sizes]:
-    """Return the kernel behind a convolution, compiled, and the sizes of its launches."""
-    y = _conv(o, None)
-    is_last = not y.is_contiguous()
-    period = y.shape[1] if is_last else y[0, 0].numel()
-    at_once = width(period, y.dtype.itemsize)
-    variant = Variant(
-        y.get_device(), y.dtype, epilogue.activation, epilogue.binary, True, is_last, at_once
-    )
-    return compiled(variant), sizes(variant, y.numel(), period, y.shape[1])
-
-
-def _by_triton(o: Operands, epilogue: Epilogue) -> Call:
-    made, size = kernel(o, epilogue)
-    return _behind(o, made.by_triton(size))
-
-
-def _directly(o: Operands, epilogue: Epilogue) -> Call:
-    made, size = kernel(o, epilogue)
-    return _behind(o, made.directly(size))
-
-
-def _publicly(o: Operands, epilogue: Epilogue) -> Call:
-    """Return what launches a kernel as Triton's tutorials launch a compiled one."""
-    made, size = kernel(o, epilogue)
-    call, rest = made.kernel[(size.programs, 1, 1)], (*size[1:], *made.numbers, *made.constants)
-    return _behind(o, lambda tensors, _: call(*tensors, *rest))
-
-
-def _as_inductor(o: Operands, epilogue: Epilogue) -> Call:
-    """Return what launches a kernel by the launcher in C++ that Inductor has."""
-    made, size = kernel(o, epilogue)
-    launcher: Any = torch._C._StaticCudaLauncher
-    meta, stream = made.kernel.metadata, torch._C._cuda_getCurrentRawStream
-    rest: tuple[Any, ...] = (*size[1:], *made.numbers)
-    types = "OOOiiiff"  # three pointers, three sizes, two numbers
-    for scratch in ("global_scratch_size", "profile_scratch_size"):
-        if hasattr(meta, scratch):
-            rest, types = (*rest, None), types + "O"
-    made.kernel.run  # noqa: B018 - it loads the kernel
-    head = (made.kernel.function, size.programs, 1, 1, meta.num_warps, meta.shared, types)
-    at = made.device
-    return _behind(
-        o, lambda _, pointers: launcher._launch_kernel(*head, (*pointers, *rest), stream(at))
-    )
-
-
-def _jiterated(o: Operands, epilogue: Epilogue) -> Call:
-    """Return a convolution, then a kernel of PyTorch's jiterator, out of place."""
-    activation = "" if epilogue.activation is None else epilogue.activation.name
-    names = ["y", "b", "z"] if epilogue.binary else ["y", "b"]
-    head = ", ".join(f"T {name}" for name in names)
-    total = " + ".join(f"static_cast<float>({name})" for name in names)
-    body = f"float x = {total}; return static_cast<T>({FORMULAS[activation]});"
-    made = torch.cuda.jiterator._create_jit_fn(f"template <typename T> T end({head}) {{ {body} }}")
-    bias = o.bias.view(-1, 1, 1)
-    result: Call = lambda: made(_conv(o, None), bias, *_others(o))  # noqa: E731
-    return result
-
-
-WAYS = {
-    "operators": _operators,
-    "no epilogue": _bare,
-    "bnfuse": _chosen,
-    "triton call": _by_triton,
-    "compiled call": _publicly,
-    "launcher": _directly,
-    "inductor": _as_inductor,
-    "jiterator": _jiterated,
-}
 
 
 def accuracy(
@@ -269,17 +151,17 @@ def blocks(
     shape: str, dtype: str, batch: int = 32, device: str = "cuda", timer: Timer = kernel_us
 ) -> dict[str, Any]:
     """Time the kernel with other numbers of elements for a program, and of warps."""
-    conv, name = ENDED[shape]
-    o = operands(conv, dtype, batch, device)
+    chosen, name = ENDED[shape]
+    o = operands(chosen, dtype, batch, device)
     epilogue = Epilogue("", Activation(name))
-    found = {"no epilogue": guarded(lambda: {"us": timer(_bare(o, epilogue))})}
+    found = {"no epilogue": guarded(lambda: {"us": timer(bare(o, epilogue))})}
     before = triton_launch.ELEMENTS, triton_launch.WARPS
     try:
         for elements in ELEMENTS:
             for warps in WARPS:
                 triton_launch.ELEMENTS, triton_launch.WARPS = elements, warps
                 found[f"{elements} in {warps} warps"] = guarded(
-                    lambda: {"us": timer(_directly(o, epilogue))}
+                    lambda: {"us": timer(directly(o, epilogue))}
                 )
     finally:
         triton_launch.ELEMENTS, triton_launch.WARPS = before

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks import gpu_epilogue, gpu_plan
 from benchmarks.gpu_epilogue import accuracy, blocks, ending, host_us
+from benchmarks.gpu_epilogue_ways import FORMULAS
 from benchmarks.gpu_plan import ConvShape
 from bnfuse.kernels import Activation, triton_launch
 from bnfuse.kernels.activation import NAMES
@@ -68,7 +69,7 @@ def test_other_sizes_of_programs_are_put_back() -> None:
 
 def test_the_activations_are_known() -> None:
     for _, name in gpu_plan.ENDED.values():
-        assert name in gpu_epilogue.FORMULAS
+        assert name in FORMULAS
         assert not name or Activation(name).plain(torch.zeros(1)) is not None
 
 
