@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 
 from benchmarks.gpu_conv import operands
 from benchmarks.gpu_epilogue_ways import WAYS, bare, conv, directly
 from benchmarks.gpu_guard import cudnn_tf32, deviation, guarded
+from benchmarks.gpu_latency import measured
+from benchmarks.gpu_models import calls
 from benchmarks.gpu_plan import ENDED
-from benchmarks.gpu_timing import kernel_us
+from benchmarks.gpu_timing import captured, kernel_us
 from bnfuse.kernels import Activation, Epilogue, triton_launch, triton_probe
 from bnfuse.kernels.cuda_ending import Ending
 
@@ -88,6 +92,21 @@ def host_us(call: Call) -> float:
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def whole(
+    model: str, dtype: str, batch: int, device: str = "cuda", seconds: float = 2.0
+) -> dict[str, Any]:
+    """Time an optimized model with and without the kernel, in both layouts, as ``gpu_latency``."""
+    made: dict[str, Call] = {}
+    for title, reason in (("operators", "it is not asked for"), ("one kernel", "")):
+        found = calls(model, dtype, batch, device)
+        with patch.object(triton_probe, "lacks", lambda _, reason=reason: reason):
+            for name in ("bnfuse", "bnfuse channels_last"):
+                call = found[name]
+                call()  # its layers choose their kernels
+                made[name.replace("bnfuse", title)] = call
+    return measured(made, {name: partial(captured, call) for name, call in made.items()}, seconds)
 
 
 def accuracy(

@@ -47,6 +47,7 @@ def _operators(o: Operands, epilogue: Epilogue) -> Call:
 
 
 def bare(o: Operands, epilogue: Epilogue) -> Call:  # noqa: ARG001 - as the others
+    """Return a convolution without bias, and nothing behind it."""
     return lambda: conv(o, None)
 
 
@@ -85,6 +86,7 @@ def _by_triton(o: Operands, epilogue: Epilogue) -> Call:
 
 
 def directly(o: Operands, epilogue: Epilogue) -> Call:
+    """Return what launches a kernel by its launcher, as bnfuse does."""
     made, size = kernel(o, epilogue)
     return _behind(o, made.directly(size))
 

@@ -138,11 +138,11 @@ def plan() -> list[Task]:
     """Return every task in the order they are done in."""
     first, *others = MODELS
     tasks = [_check(model, dtype) for model in MODELS for dtype in DTYPES]
-    tasks += _endings()
     tasks += _telling_probes()
     tasks += [_latency(first, *setting) for setting in SETTINGS]
     tasks += [_compiled(first, *setting, mode) for setting in SETTINGS[:2] for mode in MODES]
     tasks.append(_probe("clocks", 20.0, model=first, dtype="float16"))
+    tasks += _endings()
     tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[:2]]
     tasks += [_compiled(model, *SETTINGS[1], MODES[0]) for model in others]
     tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[2:]]
@@ -161,17 +161,22 @@ def plan() -> list[Task]:
 def _endings() -> list[Task]:
     """Return what settles how the rest of a layer is to run behind a convolution."""
     tasks = [_ended("accuracy", dtype=dtype) for dtype in DTYPES]
-    order = [*ENDED_FIRST, *(shape for shape in ENDED if shape not in ENDED_FIRST)]
-    for batch, dtype, is_last in ENDINGS:
-        tasks += [
-            _ended("ending", shape=shape, dtype=dtype, batch=batch, is_last=is_last)
-            for shape in order
-        ]
+    tasks += _behind_convolutions(*ENDINGS[0])
+    for dtype, batch in (SETTINGS[1], SETTINGS[0], SETTINGS[3]):
+        tasks += [_ended("whole", 6.0, model=m, dtype=dtype, batch=batch) for m in MODELS[1:3]]
+    for setting in ENDINGS[1:]:
+        tasks += _behind_convolutions(*setting)
     return [*tasks, *(_ended("blocks", shape=shape, dtype="float16") for shape in ENDED_FIRST[:2])]
 
 
-def _ended(function: str, **arguments: Any) -> Task:
-    return Task("endings", f"benchmarks.gpu_epilogue:{function}", arguments, 1.0)
+def _behind_convolutions(batch: int, dtype: str, is_last: bool) -> list[Task]:
+    order = [*ENDED_FIRST, *(shape for shape in ENDED if shape not in ENDED_FIRST)]
+    facts: dict[str, Any] = {"dtype": dtype, "batch": batch, "is_last": is_last}
+    return [_ended("ending", shape=shape, **facts) for shape in order]
+
+
+def _ended(function: str, expected_s: float = 1.0, **arguments: Any) -> Task:
+    return Task("endings", f"benchmarks.gpu_epilogue:{function}", arguments, expected_s)
 
 
 def _telling_probes() -> list[Task]:

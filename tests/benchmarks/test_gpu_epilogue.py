@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
 from benchmarks import gpu_epilogue, gpu_plan
-from benchmarks.gpu_epilogue import accuracy, blocks, ending, host_us
+from benchmarks.gpu_epilogue import accuracy, blocks, ending, host_us, whole
 from benchmarks.gpu_epilogue_ways import FORMULAS
 from benchmarks.gpu_plan import ConvShape
-from bnfuse.kernels import Activation, triton_launch
+from bnfuse.kernels import Activation, triton_launch, triton_probe
 from bnfuse.kernels.activation import NAMES
-from tests.kernels.interpreted import interpreter, stand_in
+from tests.kernels.interpreted import CPU, interpreter, stand_in
 
 __all__ = ["interpreter", "stand_in"]
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")
@@ -47,6 +49,25 @@ def test_the_ways_agree_with_float64(shape: str, is_last: bool) -> None:
         "launcher",
         "inductor",
         "jiterator",
+    }
+
+
+def test_whole_models_are_timed_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def calls(*_: object) -> dict[str, object]:
+        def told() -> torch.Tensor:
+            return torch.tensor([1.0 + (not triton_probe.lacks(CPU))])
+
+        first = cache(told)  # as layers do, it keeps what it chose
+        return {"eager": told, "bnfuse": first, "bnfuse channels_last": first}
+
+    monkeypatch.setattr(gpu_epilogue, "calls", calls)
+    found = whole("small", "float32", 1, device="cpu", seconds=0.0)["candidates"]
+    differences = {name: row["difference"] for name, row in found.items() if "ms" in row}
+    assert differences == {
+        "operators": 0.0,
+        "operators channels_last": 0.0,
+        "one kernel": 1.0,
+        "one kernel channels_last": 1.0,
     }
 
 
