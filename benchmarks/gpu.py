@@ -4,13 +4,15 @@
 minutes: a measurement that no longer fits into ``--seconds`` is not begun, and one that does not
 end in time is dropped. Results go to ``benchmarks/results/gpu.json`` after each; a second run on
 the same kind of GPU goes on where the first stopped, and ``--again`` measures anew. ``--only
-verify``, ``probes`` or ``latency`` takes a part.
+verify``, ``endings``, ``probes`` or ``latency`` takes a part.
 
 ``--show`` prints what is known, on any machine.
 
 ``verify`` compares eight models, optimized in three dtypes, with themselves in float64. ``probes``
-asks whether cuDNN's fused convolutions can be built upon. ``latency`` times eager, channels_last,
-bnfuse and ``torch.compile`` in alternating blocks, each with and without a CUDA graph.
+asks whether cuDNN's fused convolutions can be built upon. ``endings`` compares ways to do the rest
+of a layer behind a convolution: the bias, a sum and an activation. ``latency`` times eager,
+channels_last, bnfuse and ``torch.compile`` in alternating blocks, each with and without a CUDA
+graph.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
-KINDS = ("verify", "probes", "latency")
+KINDS = ("verify", "endings", "probes", "latency")
 CLOSING_S = 5.0
 """Seconds that are kept for ending the process and printing the tables."""
 

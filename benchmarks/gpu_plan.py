@@ -20,6 +20,14 @@ PROBED = (("float16", True), ("bfloat16", True), ("float32", True), ("float32", 
 """Dtypes of the probes, and whether TF32 is allowed, which matters for float32 alone."""
 SETTINGS = (("float16", 1), ("float16", 32), ("float32", 1), ("float32", 32))
 """Dtype and batch of the latencies."""
+ENDINGS = (
+    (32, "float16", True),
+    (1, "float16", True),
+    (1, "float16", False),
+    (32, "float32", False),
+    (32, "float16", False),
+)
+"""Batch, dtype and whether channels last, of the kernels behind convolutions."""
 MODES = ("default", "reduce-overhead", "freezing")
 BATCHES = (1, 8, 128)
 
@@ -83,6 +91,18 @@ GROUPED = {
     "32 groups": ConvShape(256, 256, 3, 1, 28, groups=32),
 }
 """Of MobileNet, EfficientNet, ConvNeXt and ResNeXt, with a relu behind."""
+ENDED = {
+    "expand": (ConvShape(16, 96, 1, 1, 112), "silu"),
+    "depthwise": (ConvShape(96, 96, 3, 2, 112, groups=96), "silu"),
+    "stem": (ConvShape(3, 16, 3, 2, 224), "hardswish"),
+    "depthwise relu": (ConvShape(64, 64, 3, 2, 112, groups=64), "relu"),
+    "depthwise 5": (ConvShape(672, 672, 5, 1, 14, groups=672), "hardswish"),
+    "expand late": (ConvShape(160, 960, 1, 1, 7), "hardswish"),
+    "project": (ConvShape(144, 24, 1, 1, 56, residual=True), ""),
+    "project plain": (ConvShape(96, 24, 1, 1, 56), ""),
+}
+"""Of EfficientNet-B0 and MobileNetV3, with the activation behind, or none."""
+ENDED_FIRST = ("expand", "depthwise", "depthwise 5", "project")
 TELLING = ("conv1", "layer1.0.conv2", "layer1.0.conv3", "layer3.1.conv2", "layer4.0.conv3")
 
 
@@ -91,7 +111,7 @@ class Task:
     """One measurement, which makes one row.
 
     Attributes:
-        kind: ``verify``, ``probes`` or ``latency``.
+        kind: ``verify``, ``probes``, ``endings`` or ``latency``.
         function: What measures it, as ``module:function``.
         arguments: Its keyword arguments: names and numbers, which are kept in the row.
         expected_s: About how many seconds it takes.
@@ -122,6 +142,7 @@ def plan() -> list[Task]:
     tasks += [_latency(first, *setting) for setting in SETTINGS]
     tasks += [_compiled(first, *setting, mode) for setting in SETTINGS[:2] for mode in MODES]
     tasks.append(_probe("clocks", 20.0, model=first, dtype="float16"))
+    tasks += _endings()
     tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[:2]]
     tasks += [_compiled(model, *SETTINGS[1], MODES[0]) for model in others]
     tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[2:]]
@@ -135,6 +156,27 @@ def plan() -> list[Task]:
     tasks += [task for task in [*rest, *_all_probes()] if task not in tasks]
     tasks += [_compiled(first, *setting, "max-autotune") for setting in SETTINGS]
     return tasks
+
+
+def _endings() -> list[Task]:
+    """Return what settles how the rest of a layer is to run behind a convolution."""
+    tasks = [_ended("accuracy", dtype=dtype) for dtype in DTYPES]
+    tasks += _behind_convolutions(*ENDINGS[0])
+    for dtype, batch in (SETTINGS[1], SETTINGS[0], SETTINGS[3]):
+        tasks += [_ended("whole", 6.0, model=m, dtype=dtype, batch=batch) for m in MODELS[1:3]]
+    for setting in ENDINGS[1:]:
+        tasks += _behind_convolutions(*setting)
+    return [*tasks, *(_ended("blocks", shape=shape, dtype="float16") for shape in ENDED_FIRST[:2])]
+
+
+def _behind_convolutions(batch: int, dtype: str, is_last: bool) -> list[Task]:
+    order = [*ENDED_FIRST, *(shape for shape in ENDED if shape not in ENDED_FIRST)]
+    facts: dict[str, Any] = {"dtype": dtype, "batch": batch, "is_last": is_last}
+    return [_ended("ending", shape=shape, **facts) for shape in order]
+
+
+def _ended(function: str, expected_s: float = 1.0, **arguments: Any) -> Task:
+    return Task("endings", f"benchmarks.gpu_epilogue:{function}", arguments, expected_s)
 
 
 def _telling_probes() -> list[Task]:

@@ -23,6 +23,7 @@ def tables(rows: list[Row]) -> list[Table]:
         (as_checks, of_kind(rows, "verify")),
         (as_convolutions, [row for row in probes if row["measured"] == "conv"]),
         (as_probes, [row for row in probes if row["measured"] != "conv"]),
+        (as_probes, of_kind(rows, "endings")),
         (as_latencies, of_kind(rows, "latency")),
         (as_summary, of_kind(rows, "latency")),
     ]

@@ -15,6 +15,7 @@ from bnfuse.bench.environment import environment
 from bnfuse.kernels.cudnn_calls import cudnn
 from bnfuse.kernels.installed import VARIABLE, installed
 from bnfuse.kernels.probe import onednn
+from bnfuse.kernels.triton_probe import triton
 
 _WORKS = "ok"
 _OPTIONAL = {
@@ -108,8 +109,9 @@ def _library() -> Finding:
 def _gpu() -> Finding:
     """Look at the GPU, and at the fused kernels there."""
     if torch.cuda.is_available():
-        found = cudnn(torch.cuda.current_device())
-        remedy = f"{found.note}: plain operators run instead, slower" if found.note else ""
+        device = torch.cuda.current_device()
+        notes = [note for note in (cudnn(device).note, triton(device).note) if note]
+        remedy = f"{'; '.join(notes)}: plain operators run instead, slower" if notes else ""
         return Finding("gpu", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}", remedy)
     reason = "this build of torch has no CUDA" if not torch.version.cuda else "no driver or GPU"
     return Finding("gpu", "", f"none is needed; {reason}, so everything runs on the CPU")

@@ -1,4 +1,4 @@
-"""Layers that do the work of what follows them as well, with oneDNN's or cuDNN's kernels.
+"""Layers that do the work of what follows them as well, with kernels of oneDNN, cuDNN or Triton.
 
 ::
 
@@ -109,13 +109,18 @@ class FusedLayer(nn.Module):
         """Return what runs inputs of a shape by cuDNN; None where it has no fused kernel."""
         return None
 
+    def by_triton(self, packed: Packed, x: Tensor) -> Kernel | None:
+        """Return what runs inputs of a shape with one kernel behind; None where that is no gain."""
+        raise NotImplementedError
+
     def _chosen(self, packed: Packed, x: Tensor) -> Kernel | None:
         if self.is_plain:
             return None
         if x.is_cuda:
             if x.dtype not in cudnn_calls.DTYPES or not self.takes(packed, x):
                 return None
-            return self.by_cudnn(packed, x) or self.by_operators(packed, x)
+            fused = self.by_cudnn(packed, x) or self.by_triton(packed, x)
+            return fused or self.by_operators(packed, x)
         decided = self.decides(packed, x)
         if decided is None:
             return None

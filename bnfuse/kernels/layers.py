@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bnfuse.kernels import cuda_runners, direct_runners, runners
+from bnfuse.kernels import cuda_epilogue, cuda_runners, direct_runners, runners
 from bnfuse.kernels.fused import FusedLayer
 from bnfuse.kernels.installed import installed
 from bnfuse.kernels.onednn_calls import Geometry
@@ -71,13 +71,23 @@ class _Convolution(FusedLayer):
         """Return what runs inputs of a shape by cuDNN; None where it has no fused kernel."""
         return cuda_runners.convolution(packed, x, self.bias, self._geometry(), self.epilogue)
 
+    def by_triton(self, packed: Packed, x: Tensor) -> Kernel | None:
+        """Return what runs inputs of a shape with one kernel behind; None where that is no gain."""
+        if self._is_matrix(packed, x):
+            return None  # its product adds the bias
+        return cuda_epilogue.convolution(packed, x, self.bias, self._geometry(), self.epilogue)
+
     def by_operators(self, packed: Packed, x: Tensor) -> Kernel:
         """Return what runs inputs of a shape by plain operators; single pixels are rows."""
-        is_pixel = prod(x.shape[2:]) == prod(packed.weight.shape[2:]) == 1
-        is_slow = x.is_cuda and x.dtype.itemsize > 2  # for convolutions alone TF32 is the default
-        if is_pixel and not is_slow and self.groups == 1 and not any(self._geometry().padding):
+        if self._is_matrix(packed, x):
             return runners.plain_pointwise(packed, self.epilogue)
         return super().by_operators(packed, x)
+
+    def _is_matrix(self, packed: Packed, x: Tensor) -> bool:
+        """Whether a linear layer is to run it: single pixels."""
+        is_pixel = prod(x.shape[2:]) == prod(packed.weight.shape[2:]) == 1
+        is_slow = x.is_cuda and x.dtype.itemsize > 2  # for convolutions alone TF32 is the default
+        return is_pixel and not is_slow and self.groups == 1 and not any(self._geometry().padding)
 
     def _geometry(self) -> Geometry:
         padding = self.padding
@@ -124,6 +134,10 @@ class FusedLinear(FusedLayer, nn.Linear):  # type: ignore[misc]  # a bias may be
 
         return direct_runners.linear(self.job(packed, x, by_pytorch)) or by_pytorch()
 
+    def by_triton(self, packed: Packed, x: Tensor) -> Kernel | None:
+        """Return what runs inputs of a shape with one kernel behind; None where that is no gain."""
+        return cuda_epilogue.linear(packed, x, self.epilogue)
+
     def _is_large(self, x: Tensor) -> bool:
         rows, weights = prod(x.shape[:-1]), self.weight.numel()
         return is_large(rows, weights, rows * weights)
@@ -161,6 +175,12 @@ class FusedConvTranspose2d(FusedLayer, nn.ConvTranspose2d):  # type: ignore[misc
         extra, kernel = self.output_padding, self.weight.shape[2:]
         axes = zip(x.shape[2:], kernel, *self._geometry()[:3], extra, strict=True)
         return [(n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, p, s, d, e in axes]
+
+    def by_triton(self, packed: Packed, x: Tensor) -> Kernel | None:
+        """Return what runs inputs of a shape with one kernel behind; None where that is no gain."""
+        return cuda_epilogue.transposed(
+            packed, x, self.bias, self._geometry(), tuple(self.output_padding), self.epilogue
+        )
 
     def _geometry(self) -> Geometry:
         sides = tuple(map(int, self.padding))

@@ -17,6 +17,7 @@ from bnfuse.cli.doctor import Diagnosis, Finding, diagnose
 from bnfuse.kernels.cudnn_calls import Cudnn
 from bnfuse.kernels.installed import Installed
 from bnfuse.kernels.probe import Onednn, onednn
+from bnfuse.kernels.triton_probe import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,9 +159,13 @@ def test_gpu_is_named(install: Callable[..., None], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(doctor, "cudnn", lambda _: Cudnn(frozenset(), ""))
+    monkeypatch.setattr(doctor, "triton", lambda _: Found(frozenset(), ""))
     assert found("gpu") == Finding("gpu", "a GPU, CUDA 13.0")
+    monkeypatch.setattr(doctor, "triton", lambda _: Found(frozenset(), "triton is not installed"))
+    remedy = "triton is not installed: plain operators run instead, slower"
+    assert found("gpu") == Finding("gpu", "a GPU, CUDA 13.0", remedy)
     monkeypatch.setattr(doctor, "cudnn", lambda _: Cudnn(frozenset(), "torch 9.0 changed all"))
-    remedy = "torch 9.0 changed all: plain operators run instead, slower"
+    remedy = "torch 9.0 changed all; triton is not installed: plain operators run instead, slower"
     assert found("gpu") == Finding("gpu", "a GPU, CUDA 13.0", remedy)
 
 
