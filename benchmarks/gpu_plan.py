@@ -139,13 +139,12 @@ def plan() -> list[Task]:
     first, *others = MODELS
     tasks = [_check(model, dtype) for model in MODELS for dtype in DTYPES]
     tasks += _telling_probes()
-    tasks += [_latency(first, *setting) for setting in SETTINGS]
+    tasks += [_latency(model, *setting) for model in MODELS for setting in SETTINGS[:2]]
+    tasks += _endings()
+    tasks += [_compiled(model, *SETTINGS[1], MODES[0]) for model in MODELS]
     tasks += [_compiled(first, *setting, mode) for setting in SETTINGS[:2] for mode in MODES]
     tasks.append(_probe("clocks", 20.0, model=first, dtype="float16"))
-    tasks += _endings()
-    tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[:2]]
-    tasks += [_compiled(model, *SETTINGS[1], MODES[0]) for model in others]
-    tasks += [_latency(model, *setting) for model in others for setting in SETTINGS[2:]]
+    tasks += [_latency(model, *setting) for model in MODELS for setting in SETTINGS[2:]]
     tasks += [_compiled(first, *setting, mode) for setting in SETTINGS[2:] for mode in MODES]
     rest = [
         _compiled(model, *setting, mode)
@@ -155,7 +154,7 @@ def plan() -> list[Task]:
     ]
     tasks += [task for task in [*rest, *_all_probes()] if task not in tasks]
     tasks += [_compiled(first, *setting, "max-autotune") for setting in SETTINGS]
-    return tasks
+    return list({task.name: task for task in tasks}.values())
 
 
 def _endings() -> list[Task]:

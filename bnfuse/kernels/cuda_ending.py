@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from bnfuse.kernels.epilogue import Epilogue
     from bnfuse.kernels.triton_launch import Launch
 
-_LEAST_BYTES = 0
-"""Of a result: below this PyTorch's own operators run instead of a kernel launched directly."""
-_LEAST_BYTES_BY_TRITON = 1 << 22
-"""The same where Triton launches, outside of CUDA graphs: its launch takes as long as four."""
+_LEAST_BYTES = 1 << 22
+"""Of a result, where a launch takes longer than the operators' and no CUDA graph is captured.
+
+Triton's own launch takes as long as those of four operators, the direct one as long as one.
+"""
 _MOST_ELEMENTS = 2**31 - 1
 _PLAIN = (nn.Parameter, Tensor)
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -47,11 +48,13 @@ class Ending:
     Attributes:
         epilogue: What it does, after it has added a bias.
         device: The number of the GPU.
+        is_small: Whether a single operator does as much.
     """
 
-    def __init__(self, epilogue: Epilogue, device: int) -> None:
+    def __init__(self, epilogue: Epilogue, device: int, *, is_small: bool = False) -> None:
         self.epilogue = epilogue
         self.device = device
+        self.is_small = is_small
         self._plans: dict[tuple[tuple[int, ...], bool], Plan] = {}
 
     def __call__(self, y: Tensor, bias: Tensor | None, others: tuple[Tensor, ...]) -> Tensor:
@@ -100,9 +103,9 @@ class Ending:
                 return plan
             kernel = triton_probe.usable(key)
             if kernel is not None:
-                least = _LEAST_BYTES if kernel.is_direct else _LEAST_BYTES_BY_TRITON
                 launch = kernel.launch(sizes(key, y.numel(), period, channels))
-                plan = Plan(launch, y.numel() * y.dtype.itemsize >= least)
+                is_cheap = kernel.is_direct and not self.is_small
+                plan = Plan(launch, is_cheap or y.numel() * y.dtype.itemsize >= _LEAST_BYTES)
         self._plans[y.stride(), bias is None] = plan
         return plan
 

@@ -43,9 +43,11 @@ def test_the_most_important_comes_first() -> None:
         first("schemas"),
         last("conv layer4.0.conv3 float16 True 128"),
         first("eager resnet50"),
-        first("compiled resnet50 float16 1 default"),
         first("eager levit_128s"),
+        first("accuracy float32"),
+        first("compiled resnet50 float16 32 default"),
         first("compiled levit_128s"),
+        first("compiled resnet50 float16 1 default"),
         first("conv conv1 float32 False"),
         first("max-autotune"),
     )
@@ -55,7 +57,7 @@ def test_the_most_important_comes_first() -> None:
 
 
 def test_what_is_first_fits_into_one_run() -> None:
-    assert sum(task.expected_s for task in PLAN[: first("compiled")]) < 300
+    assert sum(task.expected_s for task in PLAN[: first("compiled")]) < 450
 
 
 def test_the_shapes_are_those_of_resnet50() -> None:

@@ -95,7 +95,7 @@ def test_small_results_are_left_where_launches_are_slow(
     monkeypatch: pytest.MonkeyPatch, launches: list[Tensor]
 ) -> None:
     monkeypatch.setattr(Compiled, "directly", lambda *_: 1 / 0)
-    monkeypatch.setattr(cuda_ending, "_LEAST_BYTES_BY_TRITON", X.nbytes + 1)
+    monkeypatch.setattr(cuda_ending, "_LEAST_BYTES", X.nbytes + 1)
     kernel = chosen(fused(conv(), "", SILU), X)
     assert kernel is not None
     bias, wanted = conv().bias, nn.functional.silu(conv()(X))
@@ -104,6 +104,24 @@ def test_small_results_are_left_where_launches_are_slow(
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     assert error(kernel(X, bias), wanted) < 1e-6
     assert len(launches) == 1
+
+
+def test_a_bias_alone_is_worth_it_for_large_results_and_in_graphs(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Tensor]
+) -> None:
+    kernel, bias = chosen(fused(conv()), X), conv().bias
+    assert kernel is not None
+    assert error(kernel(X, bias), conv()(X)) < 1e-6
+    assert launches == []
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert error(kernel(X, bias), conv()(X)) < 1e-6
+    assert len(launches) == 1
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(cuda_ending, "_LEAST_BYTES", X.nbytes)
+    large = chosen(fused(conv()), X)
+    assert large is not None
+    assert error(large(X, bias), conv()(X)) < 1e-6
+    assert len(launches) == 2
 
 
 def test_kernels_that_are_wrong_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
