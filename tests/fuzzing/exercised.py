@@ -66,7 +66,7 @@ def _of_layer(expression: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(expression)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             is_in_place = any(option.arg == "inplace" for option in node.keywords)
-            yield f"nn.{node.func.attr}" + (", in place" if is_in_place else "")
+            yield f"{ast.unparse(node.func)}" + (", in place" if is_in_place else "")
 
 
 def _of_index(node: ast.Subscript) -> Iterator[str]:

@@ -12,6 +12,7 @@ LISTED: dict[str, tuple[str, ...]] = {
         *(f"torch.conv{axes}" for axes in ALL_AXES),
         *(f"F.conv_transpose{axes}" for axes in ALL_AXES),
         "nn.Linear", "F.linear", "v @ c", "torch.matmul", "torch.mm", ".mm", "torch.addmm",
+        "own.Conv2d", "own.Conv3d", "own.Linear",
     ),
     "norms": (
         *(f"nn.BatchNorm{axes}" for axes in ALL_AXES),

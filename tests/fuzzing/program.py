@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
+from tests.fuzzing import own
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-NAMES = {"torch": torch, "nn": nn, "F": F}
+NAMES = {"torch": torch, "nn": nn, "F": F, "own": own}
 DTYPES = {
     name: getattr(torch, name.removeprefix("mixed_"))
     for name in ("float64", "float32", "mixed_float16", "mixed_bfloat16")

@@ -47,7 +47,8 @@ def conv(
         options["dilation"] = per_axis(g.rng, axes, (1, 2))
     options.update(fixed)
     given = ", ".join(f"{key}={option!r}" for key, option in options.items())
-    return g.call("conv", f"nn.Conv{axes}d({channels}, {outputs}, {kernel}, {given})", value)
+    home = "own" if axes > 1 and g.chance(0.2) else "nn"
+    return g.call("conv", f"{home}.Conv{axes}d({channels}, {outputs}, {kernel}, {given})", value)
 
 
 def padding_of(g: Grower, axes: int, kernel: object) -> dict[str, object]:
@@ -112,7 +113,8 @@ def linear(g: Grower, value: str, out: int | None = None) -> str | None:
     if len(g.shape(value)) == 2 and drawn < 0.3:
         return matrix_product(g, value, outputs)
     if drawn < 0.6:
-        return g.call("linear", f"nn.Linear({size}, {outputs}, bias={g.chance(0.6)})", value)
+        home = "own" if g.chance(0.2) else "nn"
+        return g.call("linear", f"{home}.Linear({size}, {outputs}, bias={g.chance(0.6)})", value)
     if drawn < 0.8:
         weights = {"w": f"nn.Parameter(torch.empty({outputs}, {size}))"}
         return g.emit("linear function", f"F.linear({value}, {{w}})", weights, value)

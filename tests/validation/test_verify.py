@@ -148,7 +148,7 @@ def test_optimize_checks_itself_with_example_inputs(monkeypatch: pytest.MonkeyPa
         weights, "absorb_after", lambda *args: tuple(t * 1.01 for t in honest(*args))
     )
     unfused = bnfuse.optimize(model, (x,))
-    assert torch.equal(unfused(x), model(x))
+    assert torch.allclose(unfused(x), model(x), rtol=1e-5, atol=1e-5)
     assert [row.reason for row in bnfuse.report(unfused).kept] == ["check-failed"] * 2
     wrong = bnfuse.optimize(model, (x,), validate=False)
     assert not torch.allclose(wrong(x), model(x), rtol=1e-3)
