@@ -164,8 +164,12 @@ def main(
 
 def _print(rows: list[dict[str, Any]]) -> None:
     console = Console(width=200)
-    for table in tables(rows):
-        console.print(table)
+    machines = {tuple(row["machine"].items()): row["machine"] for row in rows}
+    for machine in machines.values():
+        cudnn = ", cuDNN tries its engines" if machine["cudnn_benchmark"] else ""
+        console.rule(f"{machine['gpu']}, torch {machine['torch']}{cudnn}")
+        for table in tables([row for row in rows if row["machine"] == machine]):
+            console.print(table)
 
 
 if __name__ == "__main__":

@@ -160,10 +160,17 @@ def test_what_is_known_is_shown_without_a_gpu(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head = {"task": "verified levit", "model": "levit", "dtype": "float16", "failed": "nothing"}
-    row = {"kind": "verify", "measured": "verified", **head, "machine": {}}
-    results.write_text(json.dumps({"rows": [row]}))
+    row = {"kind": "verify", "measured": "verified", **head}
+    machines = [
+        {"gpu": name, "torch": "2.11.0", "cudnn_benchmark": name == "second"}
+        for name in ("first", "second")
+    ]
+    results.write_text(json.dumps({"rows": [{**row, "machine": one} for one in machines]}))
     gpu.main(show=True)
-    assert "nothing" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.count("nothing") == 2
+    assert " first, torch 2.11.0 " in shown
+    assert " second, torch 2.11.0, cuDNN tries its engines " in shown
 
 
 def test_a_machine_without_git_can_save(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
