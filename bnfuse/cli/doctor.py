@@ -23,6 +23,10 @@ _OPTIONAL = {
     "onnxscript": "pip install 'bnfuse[cpu]'  (ONNX export)",
     "torchvision": "pip install 'bnfuse[zoo]'  (models named torchvision:...)",
     "timm": "pip install 'bnfuse[zoo]'  (models named timm:...)",
+    "matplotlib": "pip install 'bnfuse[plot]'  (pictures of where errors grow)",
+    "tensorrt_rtx": "pip install 'bnfuse[tensorrt-rtx]'  (engines, also without a GPU)",
+    "torch_tensorrt": "pip install 'bnfuse[tensorrt]'  (engines inside PyTorch, on a GPU)",
+    "tritonclient": "pip install 'bnfuse[triton]'  (repositories for Triton Inference Server)",
 }
 
 

@@ -122,7 +122,16 @@ def test_broken_onnxruntime_is_a_conflict(install: Callable[..., None]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "extra"),
-    [("onnx", "cpu"), ("onnxscript", "cpu"), ("torchvision", "zoo"), ("timm", "zoo")],
+    [
+        ("onnx", "cpu"),
+        ("onnxscript", "cpu"),
+        ("torchvision", "zoo"),
+        ("timm", "zoo"),
+        ("matplotlib", "plot"),
+        ("tensorrt_rtx", "tensorrt-rtx"),
+        ("torch_tensorrt", "tensorrt"),
+        ("tritonclient", "triton"),
+    ],
 )
 def test_missing_package_has_a_remedy(install: Callable[..., None], name: str, extra: str) -> None:
     install({key: value for key, value in CPU.items() if key != name})
