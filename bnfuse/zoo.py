@@ -197,9 +197,10 @@ def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ..
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the module's own code runs and can raise anything
+        close = difflib.get_close_matches(module_name, ("torchvision", "timm"), n=1)
+        hint = f"did you mean {close[0]}:{name}?" if close else f"write a model like {_FORMS}."
         raise RequestError(
-            f"{module_name!r} cannot be imported ({type(error).__name__}: {error}): "
-            f"write a model like {_FORMS}."
+            f"{module_name!r} cannot be imported ({type(error).__name__}: {error}): {hint}"
         ) from error
     factory = getattr(module, name, None)
     if factory is None:

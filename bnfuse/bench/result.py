@@ -99,7 +99,7 @@ class Benchmark:
         for t in self.timings:
             low, high = t.spread
             ratio = f"{t.ratio_to(self.timings[0]):.2f}"
-            figures = (f"{t.median:.2f} ms", f"{low:.2f} to {high:.2f}", ratio)
+            figures = (f"{_shown(t.median)} ms", f"{_shown(low)} to {_shown(high)}", ratio)
             table.add_row(Text(t.name), *figures, Text(t.note))
         for t in self.left_out:
             table.add_row(Text(t.name), "-", "-", "-", Text(t.note))
@@ -112,3 +112,12 @@ class Benchmark:
         facts = ", ".join(f"{key} {value}" for key, value in self.environment.items())
         console.print(Text(facts))
         return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
+
+
+def _shown(milliseconds: float) -> str:
+    """Return a time with two decimals, or with two digits where those would show nothing.
+
+    >>> _shown(12.345), _shown(0.01234)
+    ('12.35', '0.012')
+    """
+    return f"{milliseconds:.2f}" if milliseconds >= 0.1 else f"{milliseconds:.2g}"

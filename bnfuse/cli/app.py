@@ -25,7 +25,7 @@ from bnfuse.cli.arguments import (
 )
 from bnfuse.cli.doctor import diagnose
 from bnfuse.cli.terminal import OUT, error, note, progress, stage
-from bnfuse.cli.writing import written
+from bnfuse.cli.writing import check_name, written
 from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.export.atomic import atomic_file
 from bnfuse.export.stored_report import read_report
@@ -99,6 +99,7 @@ def optimize(
     skip: Skip = None,
 ) -> None:
     """Fold a model's batch norms and write it to a file that was run and compared."""
+    check_name(output)
     loaded = _load(model, weights, shape, allow_pickle)
     with stage("Optimizing, exporting and comparing"):
         done = written(loaded, output, skip or ())

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from bnfuse.zoo import LoadedModel
 
 
+def check_name(output: Path) -> None:
+    """Look at the name of a file before anything is done for it.
+
+    Raises:
+        RequestError: It ends like no file that there is an exporter for.
+    """
+    if output.suffix not in (".onnx", ".pt2", *SUFFIXES):
+        raise RequestError(
+            f"{output} ends in none of .onnx, .pt2 and .engine: name the file like net.onnx."
+        )
+
+
 def written(
     loaded: LoadedModel, output: Path, skip: Sequence[str]
 ) -> OnnxExport | Pt2Export | TensorrtExport:
@@ -27,17 +39,14 @@ def written(
     What comes from an ONNX file and goes to one keeps its names, open sizes and metadata.
 
     Raises:
-        BnfuseError: As the exporter does; the name ends like no file that there is one for.
+        BnfuseError: As the exporter does; see ``check_name`` as well.
     """
+    check_name(output)
     call: Arguments = (loaded.example_inputs, {})
     if output.suffix == ".pt2":
         return write_pt2(loaded.model, None, output, call, ExportOptions(skip=skip))
     if output.suffix in SUFFIXES:
         return write_tensorrt(loaded.model, None, output, call, TensorrtOptions(skip=skip))
-    if output.suffix != ".onnx":
-        raise RequestError(
-            f"{output} ends in none of .onnx, .pt2 and .engine: name the file like net.onnx."
-        )
     if loaded.imported is not None:
         return optimize_imported(loaded.imported, output, loaded.example_inputs, skip=skip)
     return write_onnx(loaded.model, None, output, call, OnnxOptions(skip=skip))

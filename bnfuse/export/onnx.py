@@ -15,6 +15,7 @@ from bnfuse.export.options import OnnxOptions
 from bnfuse.export.prepare import is_optimized, prepared
 from bnfuse.export.runtime import provider_names
 from bnfuse.export.sizes import compared
+from bnfuse.export.summary import batch, summary
 from bnfuse.extras import require
 from bnfuse.passes import ONNX_PIPELINE
 
@@ -55,6 +56,11 @@ class OnnxExport:
     opset: int
     nodes: dict[str, int]
     report: Report
+
+    def __str__(self) -> str:
+        facts = [f"{sum(self.nodes.values())} nodes", f"opset {self.opset}"]
+        facts += [batch(self.dynamic_batch), *([f"weights in {self.data}"] if self.data else [])]
+        return summary(self.path, facts, [self.verification], "", self.report)
 
 
 def export_onnx(

@@ -19,6 +19,7 @@ from bnfuse.export.prepare import is_optimized, prepared
 from bnfuse.export.program import first_line, quiet
 from bnfuse.export.sizes import compared
 from bnfuse.export.stored_report import parsed_report
+from bnfuse.export.summary import batch, summary
 from bnfuse.importing.convert import load_onnx
 from bnfuse.report.report import attach
 
@@ -50,6 +51,10 @@ class Pt2Export:
     verification: Verification | None
     dynamic_batch: bool
     report: Report
+
+    def __str__(self) -> str:
+        facts = [batch(self.dynamic_batch)]
+        return summary(self.path, facts, [self.verification], "", self.report)
 
 
 def export_pt2(

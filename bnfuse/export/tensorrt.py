@@ -16,6 +16,7 @@ from bnfuse.export.onnx import write_onnx
 from bnfuse.export.options import ExportOptions, OnnxOptions
 from bnfuse.export.prepare import is_optimized
 from bnfuse.export.sizes import BATCHES, compared
+from bnfuse.export.summary import batch, summary
 from bnfuse.export.tensorrt_build import build
 from bnfuse.export.tensorrt_facts import beside, facts_of
 from bnfuse.export.tensorrt_library import capability_here, find_library
@@ -98,6 +99,13 @@ class TensorrtExport:
     compute_capabilities: tuple[str, ...]
     dynamic_batch: bool
     report: Report
+
+    def __str__(self) -> str:
+        facts = [f"{sum(self.layers.values())} layers", f"built by {self.built_by}"]
+        facts += [f"for compute capability {', '.join(self.compute_capabilities)}"]
+        facts += ["several batch sizes" if self.dynamic_batch else batch(False)]
+        checks = [self.verification, self.graph_verification]
+        return summary(self.path, facts, checks, self.note, self.report)
 
 
 def export_tensorrt(

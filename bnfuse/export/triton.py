@@ -15,6 +15,7 @@ from bnfuse.export import triton_model
 from bnfuse.export.onnx import write_onnx
 from bnfuse.export.options import OnnxOptions
 from bnfuse.export.prepare import is_optimized
+from bnfuse.export.summary import summary
 from bnfuse.export.tensorrt import TensorrtOptions, write_tensorrt
 from bnfuse.export.tensorrt_facts import read_facts
 from bnfuse.export.triton_config import (
@@ -66,6 +67,10 @@ class TritonExport:
     verification: Verification | None
     note: str
     report: Report
+
+    def __str__(self) -> str:
+        facts = [f"version {self.version}", f"run by {self.backend}"]
+        return summary(self.path, facts, [self.verification], self.note, self.report)
 
 
 def export_triton(

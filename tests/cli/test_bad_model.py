@@ -36,6 +36,13 @@ FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx
             ),
         ),
         (
+            "timn:resnet18",
+            (
+                "'timn' cannot be imported (ModuleNotFoundError: No module named 'timn'): "
+                "did you mean timm:resnet18?"
+            ),
+        ),
+        (
             "tinymodels:absent",
             "there is no 'absent' in 'tinymodels': name what is there.",
         ),
