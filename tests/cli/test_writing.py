@@ -79,3 +79,11 @@ def test_a_name_of_no_kind(run: Run, folder: Path) -> None:
         "out.txt ends in none of .onnx, .pt2 and .engine: name the file like net.onnx.",
         "optimize", TINY, "-o", "out.txt",
     )  # fmt: skip
+
+
+def test_the_name_is_looked_at_before_the_model_is_made(run: Run, folder: Path) -> None:
+    refused(
+        run, folder,
+        "out.txt ends in none of .onnx, .pt2 and .engine: name the file like net.onnx.",
+        "optimize", "nowhere:model", "-o", "out.txt",
+    )  # fmt: skip
