@@ -17,6 +17,7 @@ from bnfuse.affine import forget, round_all
 from bnfuse.capture import copy_model
 from bnfuse.errors import AssumptionError, RequestError
 from bnfuse.graph.part import has_guard, part_forward
+from bnfuse.memory import collecting_rarely
 from bnfuse.outcomes import previous_report, undone_row, unfused
 from bnfuse.passes import PIPELINE, Pass
 from bnfuse.regions import BrokenRewriteError, RewriteChecks, RewriteKey
@@ -138,6 +139,7 @@ def _settled(request: Request, known: Known) -> tuple[Known, Attempt]:
     return known, Attempt(unfused(request.model, request.dtype, why), RewriteChecks())
 
 
+@collecting_rarely()
 def _attempt(request: Request, known: Known) -> Attempt:
     """Return an optimized copy of the model, with its report."""
     copied = copy_model(request.model)

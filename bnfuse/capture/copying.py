@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from bnfuse.capture.deepcopy import deepcopy
 from bnfuse.errors import RequestError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def copy_model(model: nn.Module) -> ModelCopy:
     memo = {id(t): t.detach().clone() for t in _attribute_tensors(model) if not t.is_leaf}
     kept = dict(memo)  # deepcopy adds to the memo it is given
     try:
-        copied = copy.deepcopy(model, memo)
+        copied = deepcopy(model, memo)
         own = {id(module) for module in model.modules()}  # what copies itself to itself
         by_reference = frozenset(id(m) for m in copied.modules() if id(m) in own)
     except RecursionError as error:
@@ -89,7 +90,8 @@ def copy_tree(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> 
     memo: dict[int, Any] = {id(t): t for t in [*module.parameters(), *module.buffers()]}
     kept = dict(memo)
     try:
-        return copy.deepcopy(module, memo)
+        made: nn.Module = deepcopy(module, memo)
+        return made
     except Exception:
         copies = _copies_by_value(module)
         refusing = dict(_refusing(module, copies))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
+from operator import is_
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 _MUTABLE = (list, dict, set)
 _IMMUTABLE = frozenset({int, float, bool, str, type(None)})
+_TABLES = frozenset({dict, OrderedDict, set})
+_NOTHING: tuple[list[Any], list[Any]] = ([], [])
+"""What an empty table holds, as most of a module's are."""
 CONSTANT_PREFIX = "_tensor_constant"
 """How torch.fx names tensors that a forward makes while it is traced; it sets them itself."""
 
@@ -25,9 +29,8 @@ class ModuleState:
     """The attributes of all modules of a model at one moment.
 
     Attributes:
-        attributes: For each module its name, itself, a shallow copy of its ``__dict__``, and what
-            can change without being set: shallow copies of lists, dictionaries and sets, and the
-            version counters of tensors.
+        attributes: For each module its name, itself, a shallow copy of its ``__dict__``, and for
+            what can change without being set how that shows: see ``_held``.
     """
 
     attributes: tuple[tuple[str, nn.Module, dict[str, Any], dict[str, Any]], ...]
@@ -38,7 +41,7 @@ class ModuleState:
         held = _remembering()
         return cls(
             tuple(
-                (name, module, dict(vars(module)), {k: held(v) for k, v in vars(module).items()})
+                (name, module, dict(vars(module)), _each(held, vars(module)))
                 for name, module in root.named_modules()
                 if not isinstance(module, torch.jit.ScriptModule)  # keeps caches in attributes
             )
@@ -51,12 +54,14 @@ class ModuleState:
         for name, module, before, held in self.attributes:
             prefix = f"{name}." if name else ""
             now = vars(module)
-            for key in {**before, **now}:
+            # Most modules are as they were, and what cannot change inside needs no second look.
+            is_set = list(now) != list(before) or not all(map(is_, now.values(), before.values()))
+            for key in {**before, **now} if is_set else held:
                 if key.startswith(CONSTANT_PREFIX):
                     continue
                 if key not in now or key not in before or now[key] is not before[key]:
                     found.append(f"sets {prefix}{key}")
-                elif not _same(held_now(now[key]), held[key]):
+                elif not _same(held_now(now[key]), held.get(key)):
                     found.append(f"changes {prefix}{key}")
         return found
 
@@ -115,6 +120,10 @@ def _remembering() -> Callable[[Any], Any]:
     found: dict[int, Any] = {}
 
     def held(value: Any) -> Any:
+        if type(value) in _IMMUTABLE:
+            return None
+        if type(value) in _TABLES and not value:
+            return _NOTHING
         if id(value) not in found:
             found[id(value)] = _held(value)
         return found[id(value)]
@@ -122,10 +131,20 @@ def _remembering() -> Callable[[Any], Any]:
     return held
 
 
+def _each(held: Callable[[Any], Any], attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return what is held by those attributes that can change inside."""
+    found = ((key, held(value)) for key, value in attributes.items())
+    return {key: inside for key, inside in found if inside is not None}
+
+
 def _held(value: Any, depth: int = 4) -> Any:
     """Return what tells whether a value, or something it holds, was changed in place.
 
     Looks into lists, dictionaries, sets, tuples, queues and objects with attributes.
+
+    Returns:
+        The version of a tensor; for what holds others those, and what tells of each that is not of
+        a plain type; None for what cannot change.
     """
     if type(value) in _IMMUTABLE:
         return None
@@ -139,14 +158,15 @@ def _held(value: Any, depth: int = 4) -> Any:
         parts = list(value)
     else:
         parts = list(getattr(value, "__dict__", {}).values())
-    return [(part, _held(part, depth - 1)) for part in parts]
+    return parts, [_held(part, depth - 1) for part in parts if type(part) not in _IMMUTABLE]
 
 
 def _same(now: Any, before: Any) -> bool:
     """Whether what was held is what is held now, object by object."""
-    if isinstance(now, list) and isinstance(before, list):
-        return len(now) == len(before) and all(
-            mine is theirs and (inside is was or _same(inside, was))
-            for (mine, inside), (theirs, was) in zip(now, before, strict=True)
-        )
-    return bool(now == before)
+    if now is before:
+        return True
+    if not (isinstance(now, tuple) and isinstance(before, tuple)):
+        return bool(now == before)
+    (parts, inside), (old_parts, old_inside) = now, before
+    is_same = len(parts) == len(old_parts) and all(map(is_, parts, old_parts))
+    return is_same and all(map(_same, inside, old_inside))
