@@ -44,6 +44,17 @@ class Capture:
     assumptions: Assumptions | ExampleAssumptions
 
 
+class Obstacle(str):
+    """What stood in the way of a capture: a clause without a full stop.
+
+    Attributes:
+        changed: As in ``CaptureError``.
+    """
+
+    __slots__ = ("changed",)
+    changed: frozenset[str]
+
+
 def capture(
     module: nn.Module,
     by_reference: frozenset[int] = frozenset(),
@@ -79,7 +90,9 @@ def attempted(trial: Callable[[], Capture], doing: str) -> Capture | str:
                     return trial()
             return trial()
     except CaptureError as error:
-        return str(error)
+        obstacle = Obstacle(error)
+        obstacle.changed = error.changed
+        return obstacle
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
         return f"{doing} raised {type(error).__name__}: {first_line}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bnfuse.capture.capture import Capture, capture
+from bnfuse.capture.capture import Capture, Obstacle, capture
 from bnfuse.graph.part import part_forward
 
 if TYPE_CHECKING:
@@ -50,11 +50,43 @@ class Captures:
     def untraceable(self, module: nn.Module) -> frozenset[str]:
         """Return the paths of the smallest modules inside whose own forward no trace can follow."""
         key = self._origin(module)
-        if key in self._opaque_below:
-            return self._opaque_below[key]
+        if key not in self._opaque_below:
+            self._opaque_below[key] = self._changing(module) or self._below(module)
+        return self._opaque_below[key]
+
+    def _changing(self, module: nn.Module) -> frozenset[str]:
+        """Return those paths where all that a trace of the module found is what they change.
+
+        Such a trace went through to the end, so it need not be repeated for each part alone: with
+        calls of those that change themselves it has to find nothing more. Empty where it does.
+        """
+        known = self._made.get((self._origin(module), _NONE))
+        found: set[str] = set()
+        for path in _outermost(known.changed if isinstance(known, Obstacle) else _NONE):
+            child = module.get_submodule(path)
+            if not self._is_open(module, path) or self._is_traceable(child):
+                return _NONE
+            inner = self.untraceable(child)
+            is_inside = inner and isinstance(self._known(child, inner), Capture)
+            found |= {f"{path}.{name}" for name in inner} if is_inside else {path}
+        opaque = frozenset(found)
+        return opaque if opaque and isinstance(self._known(module, opaque), Capture) else _NONE
+
+    def _is_open(self, module: nn.Module, path: str) -> bool:
+        """Whether a path leads to a module inside, past no part that is not to be looked into."""
+        names = path.split(".") if path else []
+        steps = [module.get_submodule(".".join(names[:n])) for n in range(1, len(names) + 1)]
+        return bool(steps) and not any(map(self._is_closed, steps))
+
+    def _is_closed(self, module: nn.Module) -> bool:
+        is_own = is_torch_leaf(module) or id(module) in self._by_reference
+        return is_own or part_forward(module) is not None
+
+    def _below(self, module: nn.Module) -> frozenset[str]:
+        """Return those paths, each child looked at alone."""
         found: set[str] = set()
         for name, child in module.named_children():
-            if is_torch_leaf(child) or part_forward(child) or id(child) in self._by_reference:
+            if self._is_closed(child):
                 continue
             is_container = type(child).forward is nn.Module.forward  # it has none
             if not is_container and self._is_traceable(child):
@@ -65,7 +97,6 @@ class Captures:
                 found |= {f"{name}.{path}" for path in inner}
             elif not is_container:
                 found.add(name)
-        self._opaque_below[key] = frozenset(found)
         return frozenset(found)
 
     def note_copy(self, module: nn.Module, copied: nn.Module) -> None:
@@ -106,6 +137,11 @@ class Captures:
 
     def _origin(self, module: nn.Module) -> int:
         return self._origins[id(module)][0] if id(module) in self._origins else id(module)
+
+
+def _outermost(paths: frozenset[str]) -> list[str]:
+    """Return the paths that lie inside none of the others."""
+    return [p for p in sorted(paths) if not any(p.startswith(f"{o}.") for o in paths)]
 
 
 def is_torch_leaf(module: nn.Module) -> bool:

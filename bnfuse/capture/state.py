@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from operator import is_
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,6 +22,28 @@ _NOTHING: tuple[list[Any], list[Any]] = ([], [])
 """What an empty table holds, as most of a module's are."""
 CONSTANT_PREFIX = "_tensor_constant"
 """How torch.fx names tensors that a forward makes while it is traced; it sets them itself."""
+
+
+class Change(NamedTuple):
+    """What has become of an attribute.
+
+    Attributes:
+        what: "sets" or "changes".
+        module: The path of the module that has it.
+        name: Its name.
+    """
+
+    what: str
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        """Return it as a clause.
+
+        >>> str(Change("sets", "layer1.0", "calls"))
+        'sets layer1.0.calls'
+        """
+        return f"{self.what} {self.module}.{self.name}" if self.module else f"{self[0]} {self[2]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +69,11 @@ class ModuleState:
             )
         )
 
-    def changes(self) -> list[str]:
-        """Say what differs now from what was taken down, a clause each."""
+    def changes(self) -> list[Change]:
+        """Return what differs now from what was taken down."""
         found = []
         held_now = _remembering()
         for name, module, before, held in self.attributes:
-            prefix = f"{name}." if name else ""
             now = vars(module)
             # Most modules are as they were, and what cannot change inside needs no second look.
             is_set = list(now) != list(before) or not all(map(is_, now.values(), before.values()))
@@ -60,9 +81,9 @@ class ModuleState:
                 if key.startswith(CONSTANT_PREFIX):
                     continue
                 if key not in now or key not in before or now[key] is not before[key]:
-                    found.append(f"sets {prefix}{key}")
+                    found.append(Change("sets", name, key))
                 elif not _same(held_now(now[key]), held.get(key)):
-                    found.append(f"changes {prefix}{key}")
+                    found.append(Change("changes", name, key))
         return found
 
 

@@ -30,6 +30,8 @@ from bnfuse.capture.state import ModuleState, OutsideState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from bnfuse.capture.state import Change
+
     StandIn = tuple[Any, str, Callable[..., Any]]
 
 _MODES = (
@@ -43,7 +45,17 @@ _MODES = (
 
 
 class CaptureError(Exception):
-    """Tracing would lose something; the message says what, as a clause."""
+    """Tracing would lose something; the message says what, as a clause.
+
+    Args:
+        what: The message.
+        changed: Paths of modules with attributes that the forward changes, where it went through to
+            the end and that is all that would be lost.
+    """
+
+    def __init__(self, what: str, changed: frozenset[str] = frozenset()) -> None:
+        super().__init__(what)
+        self.changed = changed
 
 
 class RandomDrawError(CaptureError):
@@ -51,12 +63,31 @@ class RandomDrawError(CaptureError):
 
 
 class Notices(list[str]):
-    """What was noticed, in order; a forward that swallows exceptions cannot hide it."""
+    """What was noticed, in order; a forward that swallows exceptions cannot hide it.
+
+    Attributes:
+        changes: What was noticed of attributes of modules.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes: list[Change] = []
+
+    def note_changes(self, changes: list[Change]) -> None:
+        """Note what a forward did to attributes of modules."""
+        self.changes += changes
+        self.extend(f"its forward {change}" for change in changes)
 
     def refuse(self, what: str) -> CaptureError:
         """Note an obstacle and return the error to raise."""
         self.append(what)
         return CaptureError(what)
+
+    def error(self) -> CaptureError:
+        """Return the error about all that was noticed."""
+        is_all = len(self.changes) == len(self)
+        modules = frozenset(change.module for change in self.changes)
+        return CaptureError(self[0], modules if is_all else frozenset())
 
 
 @contextmanager
@@ -82,7 +113,7 @@ def watching(
     finally:
         notices.extend(f"its forward changes {name}" for name in outside.restore())
     if notices:
-        raise CaptureError(notices[0])
+        raise notices.error()
     if _random_state() != before:
         raise RandomDrawError("its forward draws random numbers of its own")
 
@@ -92,7 +123,7 @@ def watching_state(root: nn.Module, notices: Notices) -> Iterator[None]:
     """Note what the forward changes in the modules of ``root``."""
     state = ModuleState.of(root)
     yield
-    notices.extend(f"its forward {change}" for change in state.changes())
+    notices.note_changes(state.changes())
 
 
 def called_by_torch(depth: int) -> bool:
