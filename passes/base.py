@@ -154,9 +154,24 @@ def run_pass(
     Raises:
         BrokenRewriteError: A rewrite raised, which was not known. The graph is of no more use.
     """
+    if program.is_edited:
+        program.refresh()
+    with program.reading():
+        result = _run(program, one, is_skipped, checks)
+    program.replacements.settle()
+    if program.is_edited:
+        program.graph.lint()
+    return result
+
+
+def _run(
+    program: Program,
+    one: Pass,
+    is_skipped: Callable[[str], bool],
+    checks: PartChecks | None,
+) -> PassReport:
     applied: list[Applied] = []
     declined: list[Declined] = []
-    program.refresh()
     for node in list(program.graph.nodes):
         if node._erased:
             continue  # with what was rewritten before it
@@ -174,8 +189,6 @@ def run_pass(
             declined.append(outcome)
         else:
             applied += outcome if isinstance(outcome, tuple) else (outcome,)
-    program.replacements.settle()
-    program.graph.lint()
     return PassReport(one.name, tuple(applied), tuple(declined))
 
 
@@ -197,7 +210,7 @@ def _at(
     if reason is not None:
         return Declined(match.name, site, reason)
     if checks is None:
-        return one.rewrite(program, match)
+        return _rewritten(program, one, match)
     return _checked(program, one, match, checks.key(one.name, site), checks)
 
 
@@ -211,9 +224,16 @@ def _checked(
     before = checks.before(program, match, key, is_exact=one.is_exact)
     if before is None:
         return Declined(match.name, key.site, decline("not-checkable", match.name))
-    outcome = one.rewrite(program, match)
+    outcome = _rewritten(program, one, match)
     if isinstance(outcome, Declined):
         return outcome
     error = checks.after(program, before, key)
     rows = outcome if isinstance(outcome, tuple) else (outcome,)
     return tuple(replace(row, error=error) for row in rows)
+
+
+def _rewritten(
+    program: Program, one: Pass, match: Match
+) -> Applied | tuple[Applied, ...] | Declined:
+    with program.editing():
+        return one.rewrite(program, match)

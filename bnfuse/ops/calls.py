@@ -109,6 +109,15 @@ class Call:
 
 def read_call(program: Program, node: fx.Node) -> Call | None:
     """Return the canonical form of a call site, or None where the operation is not known."""
+    readings = program.readings
+    if readings is None:
+        return _read(program, node)
+    if node not in readings:
+        readings[node] = _read(program, node)
+    return readings[node]
+
+
+def _read(program: Program, node: fx.Node) -> Call | None:
     if node.op == "call_module":
         return _read_module(program, node)
     if node.op == "call_function" and node.target in _BY_FUNCTION:
