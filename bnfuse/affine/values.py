@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bnfuse.affine.rounding import as_float64
+from bnfuse.affine.rounding import all_finite, as_float64
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ class Affine:
     @property
     def is_finite(self) -> bool:
         """Whether every scale and every shift is a finite number."""
-        return bool(torch.isfinite(self.scale).all() and torch.isfinite(self.shift).all())
+        return all_finite(self.scale) and all_finite(self.shift)
 
     @property
     def has_shift(self) -> bool:
