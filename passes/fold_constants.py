@@ -79,7 +79,9 @@ class FoldConstants:
 
     def match(self, program: Program, node: fx.Node) -> Match | None:
         """Return the value computed at ``node`` if it is constant and read by what is not."""
-        if not _may_compute(node) or not _is_read_elsewhere(node) or node in program.written_values:
+        if not _may_compute(node) or not node.all_input_nodes or not _is_made_of_constants(node):
+            return None
+        if not _is_read_elsewhere(node) or node in program.written_values:
             return None
         if may_be_returned(program, node):
             return None
@@ -110,7 +112,7 @@ class FoldConstants:
 
 
 class _NotConstantError(Exception):
-    """A value depends on an input of the model."""
+    """A value is not the same at every call."""
 
 
 def _layer(node: fx.Node) -> str:
@@ -153,11 +155,9 @@ def _value_of(program: Program, node: fx.Node) -> tuple[Any, int]:
     """Return a node's value, and how many elements it is made of.
 
     Raises:
-        _NotConstantError: An input of the model, or a tensor the forward writes, stands behind it.
+        _NotConstantError: A tensor that the forward writes stands behind it, or none that it owns.
         Exception: Whatever computing it raises.
     """
-    if not node.all_input_nodes or not _is_made_of_constants(node):
-        raise _NotConstantError
     values: dict[fx.Node, Any] = {}
     elements = 0
     for current in _in_order(node):

@@ -17,6 +17,7 @@ import random
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,8 +129,13 @@ def watching_state(root: nn.Module, notices: Notices) -> Iterator[None]:
 
 def called_by_torch(depth: int) -> bool:
     """Whether the frame ``depth`` levels above the caller's runs code of PyTorch, or of bnfuse."""
-    module = str(sys._getframe(depth + 1).f_globals.get("__name__", ""))
-    return module.partition(".")[0] in ("torch", "bnfuse")
+    return _is_trusted(sys._getframe(depth + 1).f_globals.get("__name__"))
+
+
+@lru_cache(maxsize=1024)
+def _is_trusted(module: object) -> bool:
+    """Whether a module of that name is PyTorch's or bnfuse's; proxies ask each time."""
+    return str(module).partition(".")[0] in ("torch", "bnfuse")
 
 
 def for_proxies() -> Iterator[StandIn]:
