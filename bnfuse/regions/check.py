@@ -55,14 +55,14 @@ class Before:
         values: Its outputs for them.
         nearby: Its outputs for inputs and weights a few ulps off, several times, where rounding is
             in question.
-        is_exact: Whether all is computed in float64.
+        evaluator: What ran it.
     """
 
     region: Region
     inputs: dict[fx.Node, Tensor]
     values: tuple[Any, ...]
     nearby: tuple[tuple[Any, ...], ...]
-    is_exact: bool
+    evaluator: Evaluator
 
 
 @dataclass(slots=True)
@@ -122,8 +122,9 @@ class PartChecks:
             The region with what it computes, or nothing of it where checks are off; None where no
             inputs were found.
         """
+        evaluator = Evaluator(program, is_exact=is_exact, scratch=self._scratch)
         if not self.checks.is_on:
-            return Before(Region((), (), ()), {}, (), (), is_exact)
+            return Before(Region((), (), ()), {}, (), (), evaluator)
         start = time.perf_counter()
         region = region_of(match.nodes)
         program.replacements.forget()
@@ -131,7 +132,6 @@ class PartChecks:
         found = None
         with ONE_AT_A_TIME, torch.no_grad(), torch.random.fork_rng(devices=[]):
             self._scratch.clear()
-            evaluator = Evaluator(program, is_exact=is_exact, scratch=self._scratch)
             for inputs in self._inputs(program, region):
                 torch.default_generator.manual_seed(0)  # that of the CPU, where all is run
                 try:
@@ -142,7 +142,7 @@ class PartChecks:
                     continue  # a guard would refuse them
                 self._habit.keep()
                 nearby = _nearby(program, region, inputs) if key in self.checks.suspects else ()
-                found = Before(region, inputs, _outputs(region, values), nearby, is_exact)
+                found = Before(region, inputs, _outputs(region, values), nearby, evaluator)
                 break
         self.checks.seconds += time.perf_counter() - start
         return found
@@ -159,8 +159,7 @@ class PartChecks:
         start = time.perf_counter()
         with ONE_AT_A_TIME, torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            self._scratch.clear()
-            error, complaint = _outcome(program, before, self._scratch)
+            error, complaint = _outcome(program, before)
         self.checks.made[key] = error
         if complaint:
             self.checks.failed[key] = complaint
@@ -203,7 +202,7 @@ def _like(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator
     return torch.randint(0, 2, shape, generator=generator, device="cpu").to(dtype)
 
 
-def _outcome(program: Program, before: Before, scratch: Scratch) -> tuple[float | None, str]:
+def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
     """Return the largest relative error of a rewrite, and what is wrong with it, if anything."""
     now = successor(program, before.region)
     if now is None:
@@ -212,9 +211,9 @@ def _outcome(program: Program, before: Before, scratch: Scratch) -> tuple[float 
         return 0.0, ""  # nothing reads what was rewritten
     if other := other_reader(program, before.region, now):
         return None, f"it changes what {other.name} computes as well"
-    evaluator = Evaluator(program, is_exact=before.is_exact, scratch=scratch)
+    before.evaluator.again(now.nodes)
     try:
-        values = evaluator.run(now.nodes, cloned(before.inputs))
+        values = before.evaluator.run(now.nodes, cloned(before.inputs))
     except Exception as error:
         return None, f"it cannot run any more ({type(error).__name__})"
     return difference(before.values, _outputs(now, values), before.nearby)

@@ -36,20 +36,12 @@ MOST = 1 << 22
 """How many elements of a weight are there in float64 at a time.
 
 They are 32 MB: the C library gives back to the system what is as large, when it goes."""
-_LAYERS: dict[Any, int] = {**_CONVOLUTIONS, F.linear: 0}
+LAYERS: dict[Any, int] = {**_CONVOLUTIONS, F.linear: 0}
+"""Functions that compute a layer, with the number of spatial axes of its input."""
 
 
 class AllGroupsAtOnce(TorchFunctionMode):
-    """Computes convolutions with more groups than taps tap by tap, as long as it is entered.
-
-    Args:
-        narrow: Large weights in their own dtype, by identity, each with what makes rows of it in
-            float64. Where they are the weight of a layer without groups it is computed by rows.
-    """
-
-    def __init__(self, narrow: Mapping[int, tuple[Tensor, Rows]] | None = None) -> None:
-        super().__init__()
-        self._narrow = {} if narrow is None else narrow  # filled as layers are called
+    """Computes convolutions with more groups than taps tap by tap, as long as it is entered."""
 
     def __torch_function__(
         self,
@@ -59,27 +51,26 @@ class AllGroupsAtOnce(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run a function, or what stands for it."""
-        if func in _LAYERS and self._narrow:
-            given = dict(zip(_NAMES, args, strict=False)) | dict(kwargs or {})
-            _, rows = self._narrow.get(id(given.get("weight")), (None, None))
-            if rows is not None:
-                return _by_rows(func, rows, given)
         axes = _CONVOLUTIONS.get(func)
         if axes is not None:
-            given = dict(zip(_NAMES, args, strict=False)) | dict(kwargs or {})
-            found = _by_taps(axes, **given)
+            found = _by_taps(axes, **named(args, kwargs))
             if found is not None:
                 return found
         return func(*args, **(kwargs or {}))
 
 
-def _by_rows(func: Callable[..., Any], rows: Rows, given: dict[str, Any]) -> Tensor:
+def named(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the arguments of such a function by their names."""
+    return {**dict(zip(_NAMES, args, strict=False)), **(kwargs or {})}
+
+
+def by_rows(func: Callable[..., Any], rows: Rows, given: dict[str, Any]) -> Tensor:
     """Return the result of a layer, some of its channels after another."""
     bias, found = given.get("bias"), []
     for some in few_rows(given["weight"], MOST):
         own = {"weight": rows(some), "bias": None if bias is None else bias[some]}
         found.append(func(**{**given, **own}))
-    return torch.cat(found, -1 - _LAYERS[func])
+    return torch.cat(found, -1 - LAYERS[func])
 
 
 def _by_taps(
