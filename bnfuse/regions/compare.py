@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree as pytree
 
+from bnfuse.affine import all_finite
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,14 +56,15 @@ def _of_one(old: Any, new: Any, *near: Any) -> tuple[float, str]:
         return 0.0, "" if shapes[0] == shapes[1] else "shape {} instead of {}".format(*shapes)
     if old.is_complex() or new.is_complex():
         return _of_one(*(_as_real(value) for value in (old, new, *near)))
-    finite = torch.isfinite(old)
-    if not torch.isfinite(new[finite]).all():
+    wide = old.double()
+    finite = None if all_finite(wide) else torch.isfinite(wide)
+    if not all_finite(new.double() if finite is None else new.double()[finite]):
         return 0.0, "not finite where it was"
-    error = _by_channel(torch.where(finite, new.double() - old.double(), 0.0))
-    scale = _by_channel(torch.where(finite, old.double(), 0.0))
+    error = _by_channel(_where(finite, new.double() - wide))
+    scale = _by_channel(_where(finite, wide))
     allowed = torch.where(scale > 0, EXACT * scale, ZERO * scale.max())
     for other in (value for value in near if value.shape == old.shape):
-        own = torch.where(finite & torch.isfinite(other), other.double() - old.double(), 0.0)
+        own = _where(finite, _where(torch.isfinite(other), other.double() - wide))
         allowed = torch.maximum(allowed, OWN_ERRORS * _by_channel(own))
     relative = float(error.max()) / (float(scale.max()) or 1.0)
     bad = (error > allowed).nonzero()
@@ -76,6 +79,11 @@ def _as_real(tensor: Tensor) -> Tensor:
     """Return a tensor with its imaginary part on one more axis."""
     imaginary = tensor.imag if tensor.is_complex() else torch.zeros_like(tensor)
     return torch.stack([tensor.real, imaginary], -1)
+
+
+def _where(chosen: Tensor | None, values: Tensor) -> Tensor:
+    """Return chosen values, and zeros in the place of all others; None chooses all."""
+    return values if chosen is None else torch.where(chosen, values, 0.0)
 
 
 def _by_channel(tensor: Tensor) -> Tensor:
