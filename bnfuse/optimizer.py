@@ -173,6 +173,8 @@ def skipper(skip: tuple[str, ...]) -> Callable[[str], bool]:
 
 def _check_skip(skip: tuple[str, ...], model: nn.Module, made: Report) -> None:
     """Refuse names that match nothing, which are most likely misspelled."""
+    if not skip:
+        return
     names = [name for name, _ in model.named_modules() if name]
     names += [row.name for row in made.folded + made.kept]
     for pattern in skip:

@@ -166,6 +166,10 @@ class FoldAffine:
         return Applied(match.name, node.name, into, extra)
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 def _written(program: Program, rounded: list[tuple[Edit, NewTensors | None]]) -> tuple[str, int]:
     """Write new tensors, and return the names of the layers that have them, and bytes added."""
     into, extra = [], 0
@@ -221,7 +225,7 @@ def _rounded(edit: Edit) -> NewTensors | None:
         return made.weight
 
     weight = round_weight(Made(make, edit.is_by_rows), like, edit.again())
-    bias, border = (round_once(torch.cat(t), like) if t else None for t in (biases, borders))
+    bias, border = (round_once(_joined(t), like) if t else None for t in (biases, borders))
     if weight is None or (bias is None) != (not biases) or (border is None) != (not borders):
         return None
     return NewTensors(weight, bias, borders[0] if borders else None)

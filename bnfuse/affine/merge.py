@@ -7,7 +7,6 @@ their taps, so one kernel that holds every tap at its place does the work of all
 
 from __future__ import annotations
 
-from itertools import product
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -43,23 +42,27 @@ def merged_branches(branches: Sequence[Branch]) -> Branch:
     shape = (outputs, inputs // grid.groups, *grid.kernel)
     weight = torch.zeros(shape, dtype=torch.float64, device=like.device)
     for branch in branches:
-        own_weight = regrouped_weight(branch, grid.groups)
-        for tap in product(*(range(size) for size in branch.kernel)):
-            weight[_at(*_place(grid, branch, tap))] += own_weight[_at(*tap)]
+        weight[(slice(None), slice(None), *_places(grid, branch))] += regrouped_weight(
+            branch, grid.groups
+        )
     bias = torch.stack([branch.bias for branch in branches]).sum(0)
     mode = grid.padding_mode or "zeros"
     return Branch(weight, bias, grid.stride, grid.padding, grid.dilation, grid.groups, mode)
 
 
-def _at(*tap: int) -> tuple[slice | int, ...]:
-    """Return the index of a tap in a weight, all channels of it."""
-    return (slice(None), slice(None), *tap)
+def _places(grid: Grid, branch: Branch) -> tuple[slice, ...]:
+    """Return where the taps ``j`` of a branch stand in the sum's kernel: ``(P - p + d j) / step``.
 
-
-def _place(grid: Grid, branch: Branch, tap: tuple[int, ...]) -> tuple[int, ...]:
-    """Return where a tap of a branch stands in the sum's kernel: ``(P - p + d j) / step``."""
-    axes = zip(grid.padding, branch.padding, branch.dilation, tap, grid.dilation, strict=True)
-    return tuple((whole - own + d * j) // step for whole, own, d, j, step in axes)
+    The taps align, so that ``step`` divides ``P - p``, and ``d`` where there is more than one.
+    """
+    axes = zip(
+        grid.padding, branch.padding, branch.dilation, branch.kernel, grid.dilation, strict=True
+    )
+    places = []
+    for whole, own, d, size, step in axes:
+        first, last = ((whole - own + d * j) // step for j in (0, size - 1))
+        places.append(slice(first, last + 1, max(d // step, 1)))
+    return tuple(places)
 
 
 def regrouped_weight(branch: Branch, groups: int) -> Tensor:

@@ -159,7 +159,7 @@ def round_weight(exact: Tensor | Made, like: Tensor, again: Made | None = None) 
     for rows in parts:
         whole = given.rows(rows)
         rounded = _empty(whole.shape, like) if rounded is None else rounded
-        part = rounded[rows].copy_(whole)
+        part = (rounded if rows == ALL else rounded[rows]).copy_(whole)
         error = math.hypot(error, _norm(part.to(whole.device, torch.float64) - whole))
         if not math.isfinite(error):
             return None  # as what is rounded to no finite number makes it

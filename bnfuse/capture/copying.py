@@ -75,8 +75,9 @@ def copy_model(model: nn.Module) -> ModelCopy:
     for module in copied.modules():
         if id(module) in by_reference or isinstance(module, torch.jit.ScriptModule):
             continue
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(False)
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                parameter.requires_grad_(False)
     return ModelCopy(copied, by_reference)
 
 

@@ -9,7 +9,7 @@ A copy is needed while the model's own Python runs, which may write anything. Pa
 of the model: they make new ones. So after the trace the copy can give its memory back, and layers
 that nobody changed get memory of their own at the end, when those that were folded need no old one.
 
-A tensor is lent only where nothing but the modules of the copy can know it, by the number of its
+A large tensor is lent, and only where nothing but the modules of the copy can know it, by the number of its
 references, and where it is equal to the caller's, bit for bit.
 """
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PLAIN = (torch.Tensor, nn.Parameter)
+_FEW = 1 << 10
+"""How many elements are not worth asking about, such as those of a batch norm."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,8 @@ class Loan:
         places = {path: id(tensor) for path, tensor in _by_path(trees[0]).items()}
         for path, place in places.items():
             owner, mine = owners.get(path), known[place]
+            if mine.tensor.numel() <= _FEW:
+                continue
             if owner is None or not (_is_plain(owner) and _is_plain(mine.tensor)):
                 continue  # others may have no memory of the usual kind to ask about
             if _references(mine) == probe and _is_equal(mine.tensor, owner):
@@ -64,7 +68,7 @@ class Loan:
     def settle(self, module: nn.Module) -> None:
         """Give a module memory of its own for what it still has from the caller's model."""
         for tensor in (*module.parameters(), *module.buffers()):
-            if _is_plain(tensor) and tensor.data_ptr() in self._pointers:
+            if tensor.numel() > _FEW and _is_plain(tensor) and tensor.data_ptr() in self._pointers:
                 tensor.data = tensor.data.clone()
 
 
@@ -107,7 +111,10 @@ def _is_plain(tensor: Tensor) -> bool:
         and not (tensor.is_conj() or tensor.is_neg())
         and tensor.numel() > 0
         and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-        and torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+        and (
+            tensor.is_contiguous()
+            or torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+        )
     )
 
 

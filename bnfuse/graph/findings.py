@@ -45,7 +45,8 @@ class Findings:
         """What follows as well where all convolutions are given batches, which is not proven."""
         from bnfuse.ops.shapes import Shapes
 
-        return Shapes(self._program, batched=True)
+        proven = self.shapes
+        return proven if proven.ranks.are_batched else Shapes(self._program, batched=True)
 
     @cached_property
     def formats(self) -> Formats:

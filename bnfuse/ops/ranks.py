@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import fx, nn
 
 from bnfuse.graph.hooks import is_hooked
@@ -38,6 +37,7 @@ class Ranks:
 
     Attributes:
         hold: Whether a value keeps its rank; if one is reshaped in place, nothing is proven.
+        are_batched: Whether to take convolutions to be given batches would tell nothing more.
     """
 
     def __init__(self, program: Program, *, batched: bool = False) -> None:
@@ -46,6 +46,7 @@ class Ranks:
         self._empty: set[fx.Node] = set()
         self._pieces: dict[fx.Node, tuple[fx.Node, int]] = {}
         self.hold = not any(map(reshapes_in_place, program.graph.nodes))
+        self.are_batched = batched or not self.hold
         if not self.hold:
             return
         calls = [(node, read_call(program, node)) for node in program.graph.nodes]
@@ -53,21 +54,13 @@ class Ranks:
             self._state(program, node)
             if call is not None and not call.hooked:
                 self._relate(call)
-        if batched:
-            for node, call in calls:
-                self._assume_batch(program, node, call)
+        given = [(n, r) for n, call in calls if (r := _batch_rank(program, n, call)) is not None]
+        self.are_batched = batched or all(self.of(node) == rank for node, rank in given)
+        for node, rank in given if batched else ():
+            self._fix(node, rank)
         for _, call in calls:  # sums of values whose ranks are known by now
             if call is not None and call.kind.is_broadcast:
                 self._relate_binary(call)
-
-    def _assume_batch(self, program: Program, node: fx.Node, call: Call | None) -> None:
-        module = program.module(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, FusedLayer) and not isinstance(module, nn.Linear):
-            self._fix(node, module.weight.ndim)
-        kinds = (Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION)
-        weight = None if call is None or call.kind not in kinds else call.tensor("weight")
-        if call is not None and isinstance(weight, torch.Tensor) and not call.hooked:
-            self._fix(call.node, weight.ndim)
 
     def of(self, node: fx.Node) -> int | None:
         """Return the rank of a value, or None where the graph does not fix it."""
@@ -224,6 +217,18 @@ class Ranks:
             self._fix(call.node, start + 1)
         elif 0 <= start <= end:
             self._link(call.node, call.input, start - end)
+
+
+def _batch_rank(program: Program, node: fx.Node, call: Call | None) -> int | None:
+    """Return the rank of a convolution's result where it is given a batch; None for all else."""
+    module = program.module(str(node.target)) if node.op == "call_module" else None
+    if isinstance(module, FusedLayer) and not isinstance(module, nn.Linear):
+        return module.weight.ndim
+    kinds = (Kind.CONVOLUTION, Kind.TRANSPOSED_CONVOLUTION)
+    if call is None or call.hooked or call.kind not in kinds:
+        return None
+    weight = call.tensor("weight")
+    return None if weight is None else weight.ndim
 
 
 _RULES = {

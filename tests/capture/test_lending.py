@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 import bnfuse
-from bnfuse.capture import copy_model
+from bnfuse.capture import copy_model, lending
 from bnfuse.capture.lending import Loan
 from tests.support import sequential
+
+
+@pytest.fixture(autouse=True)
+def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tensors of a few elements be lent."""
+    monkeypatch.setattr(lending, "_FEW", 0)
 
 
 def lent(model: nn.Module, copied: nn.Module) -> list[str]:
@@ -51,6 +58,16 @@ def test_a_tensor_that_differs_is_not_lent() -> None:
         copied.get_parameter("0.bias")[0] += 1
     Loan(model, (copied,))
     assert "0.bias" not in lent(model, copied)
+
+
+def test_small_tensors_are_not_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lending, "_FEW", 4)
+    model = blocks()
+    copied = copy_model(model).model
+    loan = Loan(model, (copied,))
+    assert lent(model, copied) == ["0.weight"]
+    loan.settle(copied)
+    assert not lent(model, copied)
 
 
 def test_the_result_shares_nothing_with_the_model() -> None:
