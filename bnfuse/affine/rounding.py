@@ -130,7 +130,7 @@ def all_finite(tensor: Tensor) -> bool:
 
 
 def _norm(tensor: Tensor) -> float:
-    return torch.linalg.vector_norm(tensor).item()
+    return float(torch.linalg.vector_norm(tensor))
 
 
 def round_weight(exact: Tensor | Made, like: Tensor, again: Made | None = None) -> Tensor | None:

@@ -91,13 +91,13 @@ def copy_tree(module: nn.Module, by_reference: frozenset[int] = frozenset()) -> 
     memo: dict[int, Any] = {id(t): t for t in [*module.parameters(), *module.buffers()]}
     kept = dict(memo)
     try:
-        made: nn.Module = deepcopy(module, memo)
-        return made
+        copied: nn.Module = deepcopy(module, memo)
     except Exception:
         copies = _copies_by_value(module)
         refusing = dict(_refusing(module, copies))
         own = {id(m): m for m in module.modules() if id(m) in by_reference}
-        return copy.deepcopy(module, {**_made(copies), **kept, **refusing, **own})
+        copied = copy.deepcopy(module, {**_made(copies), **kept, **refusing, **own})
+    return copied
 
 
 def _attribute_tensors(model: nn.Module) -> Iterator[torch.Tensor]:

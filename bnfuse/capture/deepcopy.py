@@ -30,24 +30,24 @@ def deepcopy(value: Any, memo: dict[int, Any]) -> Any:
         value: What to copy.
         memo: What was copied already, by identity, as ``copy.deepcopy`` takes it.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _ATOMIC:
         return value
-    known = memo.get(id(value), memo)
-    if known is not memo:
-        return known
+    if id(value) in memo:
+        return memo[id(value)]
     way = _WAYS.get(kind)
     if way is not None and not getattr(value, "__dict__", None):
         return way(value, memo)
-    if isinstance(value, nn.Module) and _is_standard(kind) and _OWN_WAYS[0] not in value.__dict__:
+    is_module = isinstance(value, nn.Module)
+    if is_module and _is_standard(kind) and "__deepcopy__" not in value.__dict__:
         return _module(value, memo)
     return copy.deepcopy(value, memo)
 
 
 def _module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    copied: Any = type(module).__new__(type(module))
-    memo[id(module)] = copied
-    copied.__setstate__(_table(module.__dict__, memo))
+    memo[id(module)] = copied = type(module).__new__(type(module))
+    state = module.__getstate__()  # type: ignore[no-untyped-call]  # torch's
+    copied.__setstate__({k: deepcopy(v, memo) for k, v in state.items()})  # type: ignore[no-untyped-call]  # likewise
     return copied
 
 

@@ -9,7 +9,7 @@ A copy is needed while the model's own Python runs, which may write anything. Pa
 of the model: they make new ones. So after the trace the copy can give its memory back, and layers
 that nobody changed get memory of their own at the end, when those that were folded need no old one.
 
-A large tensor is lent, and only where nothing but the modules of the copy can know it, by the number of its
+A large tensor is lent, where nothing but the modules of the copy can know it, by the number of its
 references, and where it is equal to the caller's, bit for bit.
 """
 

@@ -5,14 +5,18 @@ The modules that find it out read the graph through ``Program``; they are import
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import fx
 
     from bnfuse.graph.aliases import WrittenValues
     from bnfuse.graph.program import Program
+    from bnfuse.ops.calls import Call
     from bnfuse.ops.dtypes import PossibleDtypes
     from bnfuse.ops.layouts import Formats
     from bnfuse.ops.shapes import Shapes
@@ -22,12 +26,42 @@ FOUND = ("shapes", "batched_shapes", "formats", "dtypes", "written_values", "los
 
 
 class Findings:
-    """What is known about the values that were there when it was last forgotten."""
+    """What is known about the values that were there when it was last forgotten.
+
+    Attributes:
+        readings: How nodes are read as calls, for those that were read since anything was edited;
+            None where whoever edits might not say so.
+        is_edited: Whether anything was edited since all was forgotten.
+    """
+
+    readings: dict[fx.Node, Call | None] | None = None
+    is_edited = False
 
     def forget(self) -> None:
         """Forget everything, since the graph has changed."""
         for name in FOUND:
             self.__dict__.pop(name, None)
+        self._readings: dict[fx.Node, Call | None] = {}
+        self.is_edited = False
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Remember how nodes are read, while all edits are made in ``editing``."""
+        self.readings = self._readings
+        try:
+            yield
+        finally:
+            self.readings = None
+
+    @contextmanager
+    def editing(self) -> Iterator[None]:
+        """Forget how nodes were read, and remember nothing until the edit is done."""
+        self.is_edited = True
+        self.readings, self._readings = None, {}
+        try:
+            yield
+        finally:
+            self.readings = self._readings
 
     @property
     def _program(self) -> Program:

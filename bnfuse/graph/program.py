@@ -7,7 +7,6 @@ call reads: where a layer or a tensor has another reader, the call site gets one
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,6 @@ from bnfuse.graph.readers import written_constants
 from bnfuse.graph.replacements import Replacements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor, fx
 
     from bnfuse.ops.calls import Call
@@ -48,8 +45,6 @@ class Program(Findings):
         replacements: What is read in the place of values that were replaced.
         index: Which nodes read what.
         calls: How nodes were read when they were as noted beside it (``bnfuse.ops.read_call``).
-        readings: How all nodes are read that were, while nothing is edited; None at other times.
-        is_edited: Whether anything was edited since ``refresh``.
     """
 
     def __init__(
@@ -62,8 +57,6 @@ class Program(Findings):
         self.written = written_constants(graph)
         self.replacements = Replacements()
         self.calls: dict[fx.Node, tuple[tuple[object, ...], Call | None]] = {}
-        self.readings: dict[fx.Node, Call | None] | None = None
-        self._readings: dict[fx.Node, Call | None] = {}
         self.refresh()
         self.is_edited = True  # whoever made the graph may go on with it
 
@@ -71,27 +64,6 @@ class Program(Findings):
         """Forget what was found out about the graph's values, since the graph has changed."""
         self.forget()
         self.index = PathIndex(self.graph)
-        self._readings = {}
-        self.is_edited = False
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Remember how nodes are read, since what is edited meanwhile is edited in ``editing``."""
-        self.readings = self._readings
-        try:
-            yield
-        finally:
-            self.readings = None
-
-    @contextmanager
-    def editing(self) -> Iterator[None]:
-        """Forget how nodes were read, and remember nothing until it is left."""
-        self.is_edited = True
-        self.readings, self._readings = None, {}
-        try:
-            yield
-        finally:
-            self.readings = self._readings
 
     def module(self, path: str) -> nn.Module:
         """Return the submodule at ``path``; raises AttributeError where there is none."""

@@ -180,7 +180,9 @@ def _version(tensor: Tensor) -> int:
 def _is_plain(module: nn.Module) -> bool:
     """Whether a module is a layer of PyTorch's, or a fused one, with nothing inside it, or tied."""
     is_known = type(module).__module__.startswith("torch.nn.modules.")
-    tensors = [t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None]
+    tensors = [
+        t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None
+    ]
     is_alone = not module._modules and len({id(t) for t in tensors}) == len(tensors)
     return is_alone and (is_known or isinstance(module, FusedLayer))
 

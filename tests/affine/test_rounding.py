@@ -7,6 +7,7 @@ import torch
 
 import bnfuse
 from bnfuse.affine import (
+    all_finite,
     as_float64,
     as_parameter,
     forget,
@@ -88,3 +89,26 @@ def test_an_optimized_model_stands_for_what_is_stored_in_it() -> None:
     for tensor in [*fused.parameters(), *fused.buffers()]:
         assert torch.equal(as_float64(tensor), tensor.detach().double())
         assert vars(tensor) == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_finite_numbers_are_finite_even_where_their_sum_is_not(dtype: torch.dtype) -> None:
+    large = torch.full((3, 4), torch.finfo(dtype).max, dtype=dtype)
+    assert not large.sum().isfinite()
+    assert all_finite(large)
+    for odd in (float("inf"), -float("inf"), float("nan")):
+        one = torch.ones(3, 4, dtype=dtype)
+        one[1, 2] = odd
+        assert not all_finite(one)
+    both = torch.tensor([float("inf"), -float("inf")], dtype=dtype)
+    assert not all_finite(both)
+    assert all_finite(torch.zeros(0, dtype=dtype))
+
+
+@pytest.mark.parametrize("odd", [float("inf"), -float("inf"), float("nan"), 1e39])
+def test_a_weight_that_is_not_finite_does_not_fit(odd: float) -> None:
+    exact = torch.ones(3, 4, dtype=torch.float64)
+    exact[2, 1] = odd
+    assert round_weight(exact, torch.zeros(3, 4)) is None
+    like = torch.zeros(3, 4, dtype=torch.float64)
+    assert (round_weight(exact, like) is None) == (odd != 1e39)

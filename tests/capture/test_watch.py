@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bnfuse.capture.watch import CaptureError, Notices, watching
+from bnfuse.capture.watch import CaptureError, Notices, watching, watching_state
 
 
 def test_everything_is_as_it_was_afterwards() -> None:
@@ -51,3 +51,22 @@ def test_other_threads_are_served(capsys: pytest.CaptureFixture[str]) -> None:
 def test_pytorch_itself_is_served() -> None:
     with watching(nn.ReLU(), Notices()), torch.no_grad():
         pass
+
+
+def change(model: nn.Module, notices: Notices, *, prints: bool) -> None:
+    """Set attributes of two modules while being watched, and print."""
+    with watching(model, notices), watching_state(model, notices):
+        for path in ("0", "1.0"):
+            vars(model.get_submodule(path))["calls"] = 1
+        if prints:
+            with contextlib.suppress(CaptureError):
+                print("x")  # noqa: T201 - what is watched for
+
+
+@pytest.mark.parametrize("prints", [False, True])
+def test_modules_that_change_are_told_where_that_is_all(prints: bool) -> None:
+    model, notices = nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU())), Notices()
+    with pytest.raises(CaptureError) as raised:
+        change(model, notices, prints=prints)
+    assert len(notices) == (3 if prints else 2)
+    assert raised.value.changed == (frozenset() if prints else {"0", "1.0"})

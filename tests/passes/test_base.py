@@ -84,3 +84,14 @@ def test_a_pass_that_breaks_the_graph_is_caught() -> None:
 @pytest.mark.parametrize("one", PIPELINE, ids=lambda one: one.name)
 def test_every_pass_is_named_like_its_file(one: Pass) -> None:
     assert type(one).__module__ == f"bnfuse.passes.{one.name.replace('-', '_')}"
+
+
+def test_what_was_found_out_is_kept_while_nothing_is_edited() -> None:
+    graph = program()
+    run_pass(graph, Renamer(), lambda _: True)
+    kept = graph.shapes
+    run_pass(graph, Renamer(), lambda _: True)
+    assert graph.shapes is kept
+    run_pass(graph, Renamer())  # it may have edited
+    run_pass(graph, Renamer(), lambda _: True)
+    assert graph.shapes is not kept

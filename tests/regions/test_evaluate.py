@@ -11,6 +11,7 @@ from torch import fx, nn
 from bnfuse.affine import round_once
 from bnfuse.affine.rounding import as_parameter
 from bnfuse.regions.evaluate import Evaluator, nudged
+from bnfuse.regions.scratch import Scratch
 from tests.regions.support import One, traced
 from tests.support import noise
 
@@ -161,3 +162,42 @@ def test_weights_on_another_device_are_brought_to_the_inputs(
 def test_whatever_an_operation_raises_is_raised() -> None:
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         evaluated(One(lambda m, x: m.a(x), a=nn.Linear(3, 4)), noise(2, 5))
+
+
+def large() -> tuple[Any, Any, Any, fx.Node]:
+    """Return an evaluator, a layer, and the nodes of the layer and of its input."""
+    layer = nn.Linear(400, 400, bias=False)  # large enough to be kept
+    program, nodes = traced(One(lambda m, x: m.a(x), a=layer))
+    return Evaluator(program, scratch=Scratch()), layer, nodes["a"], nodes["x"]
+
+
+@torch.no_grad()
+def test_a_layer_that_is_the_same_again_computes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator, _, call, x = large()
+    first = evaluator.run([call], {x: noise(2, 400)})[call]
+    monkeypatch.setattr(Scratch, "widened", lambda *_: pytest.fail("made again"))
+    evaluator.again([call])
+    assert torch.equal(evaluator.run([call], {x: noise(2, 400)})[call], first)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("how", ["replaced", "written"])
+def test_a_layer_with_another_weight_computes_again(how: str) -> None:
+    evaluator, layer, call, x = large()
+    first = evaluator.run([call], {x: noise(2, 400)})[call]
+    if how == "written":
+        layer.weight[3] += 1
+    else:
+        layer.weight = nn.Parameter(2 * layer.weight)
+    evaluator.again([call])
+    second = evaluator.run([call], {x: noise(2, 400)})[call]
+    wanted = noise(2, 400) @ layer.weight.double().t()
+    assert torch.allclose(second, wanted, rtol=1e-12, atol=1e-12)
+    assert not torch.equal(second, first)
+
+
+def test_layers_with_a_tied_weight_are_called_as_any_module() -> None:
+    layer = nn.Linear(3, 3, bias=False)
+    layer.register_parameter("other", layer.weight)
+    got = evaluated(One(lambda m, x: m.a(x), a=layer), noise(2, 3))
+    assert torch.allclose(got, noise(2, 3) @ layer.weight.double().t(), rtol=1e-14, atol=1e-14)
