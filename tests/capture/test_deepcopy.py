@@ -25,7 +25,7 @@ class Holder(nn.Module):
         self.inner = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.Dropout())
         self.again = self.inner[0]
         self.tied = nn.Conv2d(2, 2, 1, bias=False)
-        self.tied.weight = self.inner[0].weight
+        self.tied.register_parameter("weight", self.inner.get_parameter("0.weight"))
         self.register_buffer("left_out", torch.ones(2), persistent=False)
         shared: dict[str, Any] = {"a": [1, {2}], "b": (torch.ones(1), "x")}
         vars(self.inner[0])["table"] = vars(self.inner[1])["table"] = shared
@@ -57,7 +57,7 @@ class Slotted(nn.Module):
 class Listed(nn.Module, list[Any]):
     """Is a list as well."""
 
-    __hash__ = nn.Module.__hash__
+    __hash__ = nn.Module.__hash__  # type: ignore[assignment]  # lists have none
 
 
 class Delegating(nn.Module):

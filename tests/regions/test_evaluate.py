@@ -198,6 +198,6 @@ def test_a_layer_with_another_weight_computes_again(how: str) -> None:
 
 def test_layers_with_a_tied_weight_are_called_as_any_module() -> None:
     layer = nn.Linear(3, 3, bias=False)
-    layer.register_parameter("other", layer.weight)
+    layer.register_parameter("other", layer.get_parameter("weight"))
     got = evaluated(One(lambda m, x: m.a(x), a=layer), noise(2, 3))
     assert torch.allclose(got, noise(2, 3) @ layer.weight.double().t(), rtol=1e-14, atol=1e-14)

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
-from bnfuse.regions import layers as module
-from bnfuse.regions.convolution import AllGroupsAtOnce
+from bnfuse.regions.convolution import LAYERS, AllGroupsAtOnce
 from bnfuse.regions.layers import Layers
 from tests.support import noise
 
@@ -23,7 +22,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     honest = AllGroupsAtOnce.__torch_function__
 
     def noted(self: Any, func: Any, *rest: Any) -> Any:
-        found.extend([func] if func in module.LAYERS else [])
+        found.extend([func] if func in LAYERS else [])
         return honest(self, func, *rest)
 
     monkeypatch.setattr(AllGroupsAtOnce, "__torch_function__", noted)
