@@ -32,8 +32,6 @@ SOURCE, RESULT, WEIGHT, BIAS, SCRATCH = 1, 17, 33, 41, 80
 OTHER = (1 << 15) | 2
 """The numbers of arguments; this one is the second operand of the first post-operation."""
 _WEIGHT_FORMAT, _SCRATCH_FORMAT = 131, 136
-_SLOW = frozenset({"ref", "simple", "gemm"})
-"""In the names of kernels for what nothing faster was written for: PyTorch's do as well."""
 
 
 class _Argument(ctypes.Structure):
@@ -151,14 +149,23 @@ class Prepared:
         layouts: Mapping[int, Owned],
         problem: Problem,
         weights: Weights,
+        slow: frozenset[str],
     ) -> None:
         """Prepare what was described.
+
+        Args:
+            library: What is to run it.
+            description: What the library made of the problem.
+            layouts: Those of its operands, by the numbers of arguments.
+            problem: The problem.
+            weights: Where the formats of its weight are kept.
+            slow: What the names of kernels have in them that are not to run.
 
         Raises:
             UnsupportedError: The library has no kernel for it but a slow one.
         """
         self.kernel = library.kernel(description)
-        if not _SLOW.isdisjoint(self.kernel.split(":")):
+        if not slow.isdisjoint(self.kernel.split(":")):
             raise UnsupportedError(f"there is only {self.kernel}")
         self.result = problem.result
         self.threads = torch.get_num_threads()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from bnfuse.kernels.onednn_calls import Geometry
 
 _INFERENCE = 96
+_SLOW = frozenset({"ref", "simple"})
+"""In the names of kernels for what nothing faster was written for: PyTorch's do as well."""
+_SLOW_ON_IMAGES = _SLOW | {"gemm"}
 _DIRECT_CONVOLUTION, _DIRECT_DECONVOLUTION = 0x1, 0xA
 
 
@@ -87,7 +90,8 @@ def _prepared(
         *window,
         attributes(library, problem.epilogue, result),
     )
-    return Prepared(library, description, layouts, problem, weights)
+    slow = _SLOW_ON_IMAGES if window else _SLOW
+    return Prepared(library, description, layouts, problem, weights, slow)
 
 
 def _of_bias(library: Library, problem: Problem, dtype: int) -> Owned:
