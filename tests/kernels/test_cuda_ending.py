@@ -38,7 +38,7 @@ pytestmark = [
 def test_second_values_that_are_left(other: Tensor, launches: list[Tensor]) -> None:
     plain = conv()
     got = run(fused(plain, "add", SILU), X, other)
-    assert torch.equal(got, nn.functional.silu(plain(X) + other))
+    assert error(got, nn.functional.silu(plain(X) + other)) < 1e-6
     assert launches == []
 
 
@@ -81,7 +81,7 @@ def test_nothing_is_compiled_while_a_graph_is_captured(
     assert kernel is not None
     bias, wanted = conv().bias, nn.functional.silu(conv()(X))
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    assert torch.equal(kernel(X, bias), wanted)
+    assert error(kernel(X, bias), wanted) < 1e-6
     assert launches == []
     assert triton_probe._KNOWN == {}
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
@@ -126,7 +126,7 @@ def test_a_bias_alone_is_worth_it_for_large_results_and_in_graphs(
 
 def test_kernels_that_are_wrong_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_probe, "usable", lambda _: None)
-    assert torch.equal(run(fused(conv(), "", SILU), X), nn.functional.silu(conv()(X)))
+    assert error(run(fused(conv(), "", SILU), X) < 1e-6, nn.functional.silu(conv()(X)))
 
 
 gpu = pytest.mark.gpu
