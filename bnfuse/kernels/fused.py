@@ -13,6 +13,7 @@ On a GPU its result is laid out as PyTorch's own operator lays it out.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -20,7 +21,7 @@ from torch import nn
 from bnfuse.kernels import cudnn_calls
 from bnfuse.kernels.direct import Job
 from bnfuse.kernels.ordinary import is_ordinary, needs_gradient
-from bnfuse.kernels.packed import Cache
+from bnfuse.kernels.packed import Cache, Packed
 from bnfuse.kernels.probe import onednn
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bnfuse.kernels.epilogue import Epilogue
-    from bnfuse.kernels.packed import Kernel, Packed
+    from bnfuse.kernels.packed import Kernel
 
 
 class FusedLayer(nn.Module):
@@ -58,6 +59,7 @@ class FusedLayer(nn.Module):
         weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
         if (
             weight is None
+            or bool(others) is not bool(self.epilogue.binary)
             or not is_ordinary((input, *others))
             or needs_gradient((input, weight, bias, *others))
             or input.dtype is not weight.dtype
@@ -83,9 +85,12 @@ class FusedLayer(nn.Module):
         """Return what runs inputs of a shape by oneDNN."""
         raise NotImplementedError
 
-    def job(self, packed: Packed, x: Tensor, otherwise: Callable[[], Kernel]) -> Job:
-        """Return what oneDNN is to know of the layer; ``otherwise`` makes PyTorch's kernel."""
+    def job(self, packed: Packed, x: Tensor, by_pytorch: Callable[[Packed], Kernel]) -> Job:
+        """Return what oneDNN is to know of the layer; ``by_pytorch`` makes PyTorch's kernel."""
         weight = packed.weight.detach()
+        # A kernel that held what it is kept in would live until cycles are looked for.
+        apart = Packed(packed.weight, packed.version, packed.pointer)
+        otherwise = partial(by_pytorch, apart)
         return Job(x.shape, weight, self.bias, self.epilogue, packed.formats, otherwise)
 
     def by_operators(self, packed: Packed, x: Tensor) -> Kernel:  # noqa: ARG002 - some layers need them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -62,10 +63,11 @@ class _Convolution(FusedLayer):
         """Return what runs inputs of a shape by oneDNN."""
         size, geometry, epilogue = x.shape, self._geometry(), self.epilogue
 
-        def by_pytorch() -> Kernel:
+        def by_pytorch(packed: Packed) -> Kernel:
             return runners.convolution(packed, size, geometry, epilogue)
 
-        return direct_runners.convolution(self.job(packed, x, by_pytorch), geometry) or by_pytorch()
+        job = self.job(packed, x, by_pytorch)
+        return direct_runners.convolution(job, geometry) or by_pytorch(packed)
 
     def by_cudnn(self, packed: Packed, x: Tensor) -> Kernel | None:
         """Return what runs inputs of a shape by cuDNN; None where it has no fused kernel."""
@@ -129,10 +131,10 @@ class FusedLinear(FusedLayer, nn.Linear):  # type: ignore[misc]  # a bias may be
         """Return what runs inputs of a shape by oneDNN."""
         size, epilogue = x.shape, self.epilogue
 
-        def by_pytorch() -> Kernel:
+        def by_pytorch(packed: Packed) -> Kernel:
             return runners.linear(packed, size, epilogue)
 
-        return direct_runners.linear(self.job(packed, x, by_pytorch)) or by_pytorch()
+        return direct_runners.linear(self.job(packed, x, by_pytorch)) or by_pytorch(packed)
 
     def by_triton(self, packed: Packed, x: Tensor) -> Kernel | None:
         """Return what runs inputs of a shape with one kernel behind; None where that is no gain."""
@@ -153,8 +155,8 @@ class FusedConvTranspose2d(FusedLayer, nn.ConvTranspose2d):  # type: ignore[misc
     def takes(self, packed: Packed, x: Tensor) -> bool:
         """Whether an input is a batch of the right channels, and the layer a usual one."""
         geometry, extra = self._geometry(), self.output_padding
-        fits = x.ndim == 4 and x.shape[1] == packed.weight.shape[0] and x.shape[0] > 0
-        is_usual = all(e < s for e, s in zip(extra, geometry.stride, strict=True))
+        fits = x.ndim == 4 and x.shape[1] == packed.weight.shape[0] and x.numel() > 0
+        is_usual = geometry.is_usual and all(map(operator.lt, extra, geometry.stride))
         if not fits or not is_usual or self.groups != 1:
             return False
         return min(self._sizes(x)) > 0
@@ -163,12 +165,12 @@ class FusedConvTranspose2d(FusedLayer, nn.ConvTranspose2d):  # type: ignore[misc
         """Return what runs inputs of a shape by oneDNN."""
         geometry, extra, epilogue = self._geometry(), tuple(self.output_padding), self.epilogue
 
-        def by_pytorch() -> Kernel:
+        def by_pytorch(packed: Packed) -> Kernel:
             return runners.transposed(packed, geometry, extra, epilogue)
 
         shape = torch.Size([x.shape[0], self.weight.shape[1], *self._sizes(x)])
         job = self.job(packed, x, by_pytorch)
-        return direct_runners.transposed(job, geometry, extra, shape) or by_pytorch()
+        return direct_runners.transposed(job, geometry, extra, shape) or by_pytorch(packed)
 
     def _sizes(self, x: Tensor) -> list[int]:
         """Return the lengths of the spatial axes of the result."""

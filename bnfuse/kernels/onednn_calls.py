@@ -33,6 +33,11 @@ class Geometry(NamedTuple):
     dilation: tuple[int, ...]
     groups: int
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether it is one that PyTorch takes: no step back, no step of none."""
+        return min(self.padding) >= 0 and min(*self.stride, *self.dilation, self.groups) > 0
+
 
 def packed_convolution(
     weight: Tensor, geometry: Geometry, size: Sequence[int] | None = None

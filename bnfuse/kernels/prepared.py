@@ -93,12 +93,15 @@ class _Scratch(threading.local):
 
     memory: Tensor | None = None
 
-    def address(self, size: int) -> int:
-        """Return where there are so many bytes."""
+    def bytes(self, size: int) -> Tensor:
+        """Return so many bytes; who uses them holds them, for a larger piece may take their place.
+
+        A signal's handler may run a model in the middle of another run of the same thread.
+        """
         memory = self.memory
         if memory is None or memory.numel() < size:
             memory = self.memory = torch.empty(size, dtype=torch.uint8, device="cpu")
-        return memory.data_ptr()
+        return memory
 
 
 _SCRATCH = _Scratch()
@@ -198,7 +201,8 @@ class Prepared:
         if other is not None:
             set_address(memory[OTHER], other)
         if self._scratch_bytes:
-            set_address(memory[SCRATCH], _SCRATCH.address(self._scratch_bytes))
+            scratch = _SCRATCH.bytes(self._scratch_bytes)  # held until the end
+            set_address(memory[SCRATCH], scratch.data_ptr())
         count = len(memory)
         status = self._library.execute(self._primitive.address, run.stream, count, run.address)
         self._idle.append(run)

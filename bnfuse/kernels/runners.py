@@ -31,11 +31,13 @@ def output_shape(x: torch.Size, weight: torch.Size, geometry: Geometry) -> torch
     ...              onednn.Geometry((1, 1), (2, 2), (1, 1), 1))
     torch.Size([1, 8, 5, 5])
     """
-    if len(x) != len(weight) or x[1] != weight[1] * geometry.groups:
+    if len(x) != len(weight) or 0 in x or not geometry.is_usual:
+        return None
+    if x[1] != weight[1] * geometry.groups or weight[0] % geometry.groups:
         return None
     axes = zip(x[2:], weight[2:], geometry.padding, geometry.stride, geometry.dilation, strict=True)
     sizes = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, p, s, d in axes]
-    return torch.Size([x[0], weight[0], *sizes]) if x[0] and min(sizes) > 0 else None
+    return torch.Size([x[0], weight[0], *sizes]) if min(sizes) > 0 else None
 
 
 def convolution(packed: Packed, size: torch.Size, geometry: Geometry, epilogue: Epilogue) -> Kernel:

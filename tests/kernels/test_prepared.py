@@ -83,9 +83,9 @@ def test_threads_share_a_computation() -> None:
 
 def test_scratch_memory_grows_and_is_of_one_thread() -> None:
     scratch = prepared._Scratch()
-    first = scratch.address(64)
-    assert scratch.address(32) == first
-    scratch.address(1 << 20)
+    first = scratch.bytes(64)
+    assert scratch.bytes(32) is first
+    assert scratch.bytes(1 << 20) is scratch.memory
     assert scratch.memory is not None
     assert scratch.memory.numel() == 1 << 20
     seen: list[Any] = []

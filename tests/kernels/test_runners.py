@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
@@ -22,9 +24,19 @@ def test_output_shape_is_that_of_the_operator() -> None:
         assert output_shape(x.shape, weight.shape, GEOMETRY) == wanted
 
 
-@pytest.mark.parametrize("size", [(8, 11, 9), (1, 7, 11, 9), (0, 8, 11, 9), (1, 8, 11, 0)])
+@pytest.mark.parametrize(
+    "size", [(8, 11, 9), (1, 7, 11, 9), (0, 8, 11, 9), (1, 8, 11, 0), (1, 8, 0, 9)]
+)
 def test_inputs_that_are_not_taken(size: tuple[int, ...]) -> None:
     assert output_shape(torch.Size(size), torch.Size([6, 4, 3, 3]), GEOMETRY) is None
+
+
+@pytest.mark.parametrize(
+    "changed", [{"padding": (-1, 0)}, {"stride": (0, 1)}, {"dilation": (1, 0)}, {"groups": 4}]
+)
+def test_geometries_that_are_not_taken(changed: dict[str, Any]) -> None:
+    geometry, weight = GEOMETRY._replace(**changed), torch.Size([6, 4, 1, 1])
+    assert output_shape(torch.Size([1, 4 * geometry.groups, 11, 9]), weight, geometry) is None
 
 
 @pytest.mark.parametrize("groups", [1, 2])
