@@ -1,8 +1,8 @@
 """A kernel that calls oneDNN itself, with nothing of PyTorch between.
 
 What it runs is compared with PyTorch's own operators first, on random numbers, for each number of
-threads. Where they differ by more than rounding, the layer keeps PyTorch's kernel and a warning says
-so. Addresses are read only from tensors that are, at each call, what was prepared for.
+threads. Where they differ by more than rounding, the layer keeps PyTorch's kernel and a warning
+says so. Addresses are read only from tensors that are, at each call, what was prepared for.
 """
 
 from __future__ import annotations
