@@ -35,9 +35,22 @@ def output_shape(x: torch.Size, weight: torch.Size, geometry: Geometry) -> torch
         return None
     if x[1] != weight[1] * geometry.groups or weight[0] % geometry.groups:
         return None
-    axes = zip(x[2:], weight[2:], geometry.padding, geometry.stride, geometry.dilation, strict=True)
-    sizes = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, p, s, d in axes]
-    return torch.Size([x[0], weight[0], *sizes]) if min(sizes) > 0 else None
+    axes = list(zip(x[2:], weight[2:], *geometry[:3], strict=True))
+    sizes = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, p, s, d in axes]
+    if min(sizes) < 1 or not all(map(_meets_input, sizes, axes)):
+        return None
+    return torch.Size([x[0], weight[0], *sizes])
+
+
+def _meets_input(size: int, axis: tuple[int, ...]) -> bool:
+    """Whether any tap lies on the input, not on its padding; else oneDNN 3.x may crash.
+
+    Args:
+        size: The length of the result.
+        axis: The lengths of the input and the kernel, the padding, the stride, the dilation.
+    """
+    n, k, p, s, d = axis
+    return any(0 <= at * s - p + tap * d < n for at in range(size) for tap in range(k))
 
 
 def convolution(packed: Packed, size: torch.Size, geometry: Geometry, epilogue: Epilogue) -> Kernel:

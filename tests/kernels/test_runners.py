@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
 from bnfuse.kernels import Activation
@@ -37,6 +38,16 @@ def test_inputs_that_are_not_taken(size: tuple[int, ...]) -> None:
 def test_geometries_that_are_not_taken(changed: dict[str, Any]) -> None:
     geometry, weight = GEOMETRY._replace(**changed), torch.Size([6, 4, 1, 1])
     assert output_shape(torch.Size([1, 4 * geometry.groups, 11, 9]), weight, geometry) is None
+
+
+def test_results_that_meet_nothing_of_the_input_are_those_of_the_operator() -> None:
+    # oneDNN in torch 2.14.1 crashes for this one, its input channels last
+    options = {"stride": (3, 2), "padding": (0, 3), "dilation": (1, 3), "groups": 2}
+    plain, x = layer(nn.Conv2d, 12, 64, (2, 1), **options), drawn(5, 12, 8, 1)
+    geometry = Geometry((0, 3), (3, 2), (1, 3), 2)
+    assert output_shape(x.shape, plain.weight.shape, geometry) is None
+    made = fused(plain, "", Activation("relu"))
+    assert error(made(x), plain(x).relu()) == 0.0
 
 
 @pytest.mark.parametrize("groups", [1, 2])
