@@ -7,8 +7,8 @@
 
 A subclass of PyTorch's own layer, such as one that pads by itself or standardizes its weight, is
 captured as what its forward does. What is left of that is the layer of PyTorch with the weight that
-is known by now, and there are fused kernels for layers only. It stands where the subclass stood, so
-that the names of its tensors stay.
+is known by now, and there are fused kernels for layers only. It stands where the subclass stood;
+what the call reads is its ``weight`` and its ``bias``, however the subclass named them.
 
 Declined, silently:
 

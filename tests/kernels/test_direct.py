@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import bnfuse
-from bnfuse.kernels import Activation, direct, post_operations, prepared
+from bnfuse.kernels import Activation, direct, post_operations, preparing
 from bnfuse.kernels.direct import Direct, strides_of
 from bnfuse.kernels.prepared import Prepared
 from tests.kernels.support import conv, drawn, error, fused, kernels_of, needs_library
@@ -102,7 +102,7 @@ def test_another_number_of_threads() -> None:
 def test_another_number_of_threads_with_slow_kernels_only(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, before = fused(conv(), "", RELU), torch.get_num_threads()
     layer(X)
-    monkeypatch.setattr(prepared, "_SLOW", {kernel_name(layer)})
+    monkeypatch.setattr(preparing, "_SLOW_ON_IMAGES", {kernel_name(layer)})
     try:
         torch.set_num_threads(before + 1)
         assert error(layer(X), conv()(X).relu()) < 1e-6
