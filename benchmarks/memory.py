@@ -5,7 +5,7 @@ named after it.
 Each figure is that of one fresh process, the growth of its peak resident memory over the model
 alone, in multiples of the bytes of the parameters: of ``optimize`` without example inputs, of
 ``optimize`` with them less what one call of the model takes, and of the first calls after it, which
-pack weights. Results go to ``benchmarks/results/memory.json`` after each model; a second run goes
+pack weights. What a process loads once, such as oneDNN, is loaded before. Results go to ``benchmarks/results/memory.json`` after each model; a second run goes
 on where the first stopped, and ``--again`` measures anew.
 """
 
@@ -57,7 +57,8 @@ def in_this_process(name: str, what: str) -> int:
     """Return the bytes that one thing takes beside the model."""
     loaded = load_model(name)
     model, inputs = loaded.model, loaded.example_inputs
-    bnfuse.optimize(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU()).eval())
+    small = torch.nn.Sequential(torch.nn.Conv2d(16, 16, 3), torch.nn.ReLU()).eval()
+    small = bnfuse.optimize(small)
     if what == "optimize":
         before = resident()
         bnfuse.optimize(model)
@@ -71,6 +72,7 @@ def in_this_process(name: str, what: str) -> int:
             before = resident()
             bnfuse.optimize(model, inputs)
             return peak() - before
+        small(torch.ones(1, 16, 64, 64))
         fused = bnfuse.optimize(model, validate=False)
         torch._C._set_mkldnn_enabled(False)
         fused(*inputs)
