@@ -5,8 +5,9 @@ named after it.
 Each figure is that of one fresh process, the growth of its peak resident memory over the model
 alone, in multiples of the bytes of the parameters: of ``optimize`` without example inputs, of
 ``optimize`` with them less what one call of the model takes, and of the first calls after it, which
-pack weights. What a process loads once, such as oneDNN, is loaded before. Results go to ``benchmarks/results/memory.json`` after each model; a second run goes
-on where the first stopped, and ``--again`` measures anew.
+pack weights. What a process loads once, such as oneDNN, is loaded before. Results go to
+``benchmarks/results/memory.json`` after each model; a second run goes on where the first stopped,
+and ``--again`` measures anew.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def in_this_process(name: str, what: str) -> int:
     """Return the bytes that one thing takes beside the model."""
     loaded = load_model(name)
     model, inputs = loaded.model, loaded.example_inputs
-    small = torch.nn.Sequential(torch.nn.Conv2d(16, 16, 3), torch.nn.ReLU()).eval()
-    small = bnfuse.optimize(small)
+    plain = torch.nn.Sequential(torch.nn.Conv2d(16, 16, 3), torch.nn.ReLU()).eval()
+    small = bnfuse.optimize(plain)
     if what == "optimize":
         before = resident()
         bnfuse.optimize(model)

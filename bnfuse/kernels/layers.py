@@ -28,7 +28,7 @@ _FEW_PRODUCTS = 1 << 16
 """Below these a plain operator is done before PyTorch has looked up oneDNN's kernel, some 20 µs."""
 _FEW_PRODUCTS_DIRECTLY = 1 << 13
 """Below this it is done before oneDNN itself has been called."""
-_MANY_WEIGHTS = 1 << 22
+_MANY_WEIGHTS = 3 << 19
 """With so many, a few rows take as long as the weight takes to come from memory, packed or not."""
 
 
