@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
@@ -103,9 +104,9 @@ def _library() -> Finding:
     found = installed()
     if found.library is not None:
         return Finding("oneDNN", found.note.removeprefix("oneDNN "))
-    remedy = (
-        f"{found.note}: small layers take longer, by some 30 µs a call; on Linux, x86-64, "
-        f"pip install 'bnfuse[cpu]', or name another build in {VARIABLE}"
+    is_named = VARIABLE in os.environ
+    remedy = f"{found.note}: small layers take longer, by some 30 µs a call; " + (
+        f"unset {VARIABLE}" if is_named else "on Linux, x86-64, pip install 'bnfuse[cpu]'"
     )
     return Finding("oneDNN", "", remedy)
 

@@ -65,6 +65,9 @@ def _release_tensors(module: nn.Module, path: str, read: set[str]) -> None:
             full = f"{path}.{name}" if path else name
             if full not in read:
                 table[name] = None
+    if isinstance(module, nn.modules.batchnorm._NormBase) and module.num_batches_tracked is None:
+        # Else it would ask for its counter in a state dict that came without versions, a plain one.
+        module.track_running_stats = False
 
 
 def _replace(root: nn.Module, path: str, module: nn.Module) -> None:

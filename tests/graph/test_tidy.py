@@ -34,3 +34,20 @@ def test_unread_tensors_go_and_what_runs_stays_whole() -> None:
     assert relative_error(fused(noise(1, 3, 2, 2)), model(noise(1, 3, 2, 2))) < 1e-12
     row = bnfuse.report(fused).folded[0]
     assert (row.name, row.into) == ("block.1", "block.0")
+
+
+def test_a_plain_state_dict_loads() -> None:
+    """One without versions, as a file of bare tensors gives: PyTorch's norms would add to it."""
+
+    class OwnNorm(nn.BatchNorm2d):
+        def __init__(self, channels: int) -> None:
+            super().__init__(channels)
+            self.act = nn.ReLU()
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as PyTorch names it
+            result: torch.Tensor = self.act(super().forward(input))
+            return result
+
+    fused = bnfuse.optimize(nn.Sequential(nn.Conv2d(3, 4, 1), OwnNorm(4)).eval())
+    assert bnfuse.report(fused).kept == ()
+    fused.load_state_dict(dict(fused.state_dict()))
