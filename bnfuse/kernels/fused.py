@@ -59,8 +59,8 @@ class FusedLayer(nn.Module):
         weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
         if (
             weight is None
-            or bool(others) is not bool(self.epilogue.binary)
             or not is_ordinary((input, *others))
+            or bool(others) is not bool(self.epilogue.binary)
             or needs_gradient((input, weight, bias, *others))
             or input.dtype is not weight.dtype
             or input.device != weight.device
