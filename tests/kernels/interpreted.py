@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from bnfuse.kernels import triton_probe
+from bnfuse.kernels import Activation, triton_probe
 from bnfuse.kernels.packed import Packed
 from bnfuse.kernels.triton_launch import Compiled
+from tests.kernels.support import drawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 _MODULES = ("bnfuse.kernels.triton_activations", "bnfuse.kernels.triton_epilogue")
 CPU = -1
 """What a tensor of the CPU says is the number of its GPU."""
+SILU = Activation("silu")
+X, OTHER = drawn(2, 8, 12, 11), drawn(2, 8, 12, 11, seed=1)
+LAST = torch.channels_last
+LAYOUTS = (torch.contiguous_format, LAST)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @pytest.fixture

@@ -8,15 +8,23 @@ from torch import Tensor, nn
 
 from bnfuse.kernels import Activation, cuda_ending, triton_probe
 from bnfuse.kernels.triton_launch import Compiled
-from tests.kernels.interpreted import chosen, interpreter, launches, run, stand_in, unless_gpu
+from tests.kernels.interpreted import (
+    DTYPES,
+    LAST,
+    LAYOUTS,
+    OTHER,
+    SILU,
+    X,
+    chosen,
+    interpreter,
+    launches,
+    run,
+    stand_in,
+    unless_gpu,
+)
 from tests.kernels.support import ACTIVATIONS, conv, drawn, error, fused
 
 __all__ = ["interpreter", "launches", "stand_in", "unless_gpu"]
-SILU = Activation("silu")
-X, OTHER = drawn(2, 8, 12, 11), drawn(2, 8, 12, 11, seed=1)
-LAST = torch.channels_last
-LAYOUTS = (torch.contiguous_format, LAST)
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 pytestmark = [
     pytest.mark.usefixtures("unless_gpu"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning:triton"),

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bnfuse.kernels import Activation, FusedLayer, triton_probe
-from tests.kernels.interpreted import chosen, interpreter, launches, run, stand_in, unless_gpu
+from tests.kernels.interpreted import (
+    LAST,
+    LAYOUTS,
+    SILU,
+    X,
+    chosen,
+    interpreter,
+    launches,
+    run,
+    stand_in,
+    unless_gpu,
+)
 from tests.kernels.support import conv, drawn, error, fused, kernels_of, layer
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["interpreter", "launches", "stand_in", "unless_gpu"]
-SILU, RELU = Activation("silu"), Activation("relu")
-X, OTHER = drawn(2, 8, 12, 11), drawn(2, 8, 12, 11, seed=1)
-LAST = torch.channels_last
-LAYOUTS = (torch.contiguous_format, LAST)
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+RELU = Activation("relu")
 pytestmark = [
     pytest.mark.usefixtures("unless_gpu"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning:triton"),
