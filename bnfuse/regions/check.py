@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from bnfuse.capture.capture import ONE_AT_A_TIME
 from bnfuse.regions.compare import difference
-from bnfuse.regions.evaluate import Evaluator, nudged
+from bnfuse.regions.evaluate import Evaluator
 from bnfuse.regions.inputs import Habit, drawn, guessed_inputs
 from bnfuse.regions.observe import observed
 from bnfuse.regions.region import Region, other_reader, region_of, successor
+from bnfuse.regions.rounding import NONE, Rounding, rounding_of
 from bnfuse.regions.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from bnfuse.graph import Program
     from bnfuse.passes.base import Match
     from bnfuse.validation.inputs import Arguments
-
-_NUDGE = 2.0**-50
 
 
 class RewriteKey(NamedTuple):
@@ -53,15 +51,14 @@ class Before:
         region: The region.
         inputs: The inputs.
         values: Its outputs for them.
-        nearby: Its outputs for inputs and weights a few ulps off, several times, where rounding is
-            in question.
+        rounding: What rounding may do to them, where that is in question.
         evaluator: What ran it.
     """
 
     region: Region
     inputs: dict[fx.Node, Tensor]
     values: tuple[Any, ...]
-    nearby: tuple[tuple[Any, ...], ...]
+    rounding: Rounding
     evaluator: Evaluator
 
 
@@ -124,7 +121,7 @@ class PartChecks:
         """
         evaluator = Evaluator(program, is_exact=is_exact, scratch=self._scratch)
         if not self.checks.is_on:
-            return Before(Region((), (), ()), {}, (), (), evaluator)
+            return Before(Region((), (), ()), {}, (), NONE, evaluator)
         start = time.perf_counter()
         region = region_of(match.nodes)
         program.replacements.forget()
@@ -141,8 +138,9 @@ class PartChecks:
                 if any(values[n].ndim != rank for n, rank in match.ranks if n in values):
                     continue  # a guard would refuse them
                 self._habit.keep()
-                nearby = _nearby(program, region, inputs) if key in self.checks.suspects else ()
-                found = Before(region, inputs, _outputs(region, values), nearby, evaluator)
+                is_suspect = key in self.checks.suspects
+                rounding = rounding_of(program, region, inputs, values) if is_suspect else NONE
+                found = Before(region, inputs, region.outputs_in(values), rounding, evaluator)
                 break
         self.checks.seconds += time.perf_counter() - start
         return found
@@ -216,31 +214,7 @@ def _outcome(program: Program, before: Before) -> tuple[float | None, str]:
         values = before.evaluator.run(now.nodes, cloned(before.inputs))
     except Exception as error:
         return None, f"it cannot run any more ({type(error).__name__})"
-    return difference(before.values, _outputs(now, values), before.nearby)
-
-
-def _nearby(
-    program: Program, region: Region, inputs: dict[fx.Node, Tensor]
-) -> tuple[tuple[Any, ...], ...]:
-    """Return the outputs of a region for inputs and weights a few ulps off, in opposite ways.
-
-    What a rectifier lets through on one side of zero it does not on the other.
-    """
-    found = []
-    for seed, nudge in product(range(2), (_NUDGE, -_NUDGE)):
-        torch.default_generator.manual_seed(seed)
-        moved = {
-            node: nudged(tensor, nudge) if tensor.is_floating_point() else tensor
-            for node, tensor in inputs.items()
-        }
-        values = Evaluator(program, nudge).run(region.nodes, cloned(moved))
-        found.append(_outputs(region, values))
-    return tuple(found)
-
-
-def _outputs(region: Region, values: dict[fx.Node, Any]) -> tuple[Any, ...]:
-    """Return the values of a region's outputs."""
-    return tuple(values[node] for node in region.outputs)
+    return difference(before.values, now.outputs_in(values), before.rounding)
 
 
 def cloned(inputs: dict[fx.Node, Tensor]) -> dict[fx.Node, Any]:

@@ -8,25 +8,29 @@ import torch
 from torch.utils import _pytree as pytree
 
 from bnfuse.affine import all_finite
+from bnfuse.regions.rounding import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from bnfuse.regions.rounding import Rounding
+
 EXACT = 1e-10
 """The relative error, channel by channel, that float64 stays far below where nothing cancels."""
 ZERO = 2.0**-46
 """The error of a channel of zeros, relative to the largest channel: 64 units in the last place.
 
-Zeros that a rectifier made are the difference of two equal terms where its bounds have moved.
+Zeros that a rectifier made are the difference of two equal terms where its bounds have moved. Where
+all channels are zero, what was computed on the way has the size of those terms.
 """
 OWN_ERRORS = 64.0
 """How many times the effect of changing inputs and weights by some ulps an error may be."""
 
 
 def difference(
-    before: Sequence[Any], after: Sequence[Any], nearby: Sequence[Sequence[Any]] = ()
+    before: Sequence[Any], after: Sequence[Any], rounding: Rounding = NONE
 ) -> tuple[float | None, str]:
     """Return the largest relative error of any value, and what is wrong, or "".
 
@@ -35,34 +39,34 @@ def difference(
     Args:
         before: The values before a rewrite.
         after: Those after it.
-        nearby: The values before it for inputs and weights a little different, several times.
+        rounding: What rounding may do to the values before it.
     """
     worst, complaint = 0.0, ""
-    for old, new, *near in zip(before, after, *nearby, strict=True):
+    for old, new, *near in zip(before, after, *rounding.nearby, strict=True):
         leaves = [pytree.tree_leaves(value) for value in (old, new, *near)]
         if len(leaves[0]) != len(leaves[1]):
             return None, "it returns another number of values"
         for values in zip(*leaves, strict=True):
-            error, found = _of_one(*values)
+            error, found = _of_one(rounding.inner, *values)
             worst, complaint = max(worst, error), complaint or found
     return worst, complaint
 
 
-def _of_one(old: Any, new: Any, *near: Any) -> tuple[float, str]:
+def _of_one(inner: float, old: Any, new: Any, *near: Any) -> tuple[float, str]:
     if not isinstance(old, torch.Tensor) or not isinstance(new, torch.Tensor):
         return 0.0, "" if type(old) is type(new) and old == new else f"{new!r} instead of {old!r}"
     if old.shape != new.shape or not old.numel():
         shapes = tuple(new.shape), tuple(old.shape)
         return 0.0, "" if shapes[0] == shapes[1] else "shape {} instead of {}".format(*shapes)
     if old.is_complex() or new.is_complex():
-        return _of_one(*(_as_real(value) for value in (old, new, *near)))
+        return _of_one(inner, *(_as_real(value) for value in (old, new, *near)))
     wide = old.double()
     finite = None if all_finite(wide) else torch.isfinite(wide)
     if not all_finite(new.double() if finite is None else new.double()[finite]):
         return 0.0, "not finite where it was"
     error = _by_channel(_where(finite, new.double() - wide))
     scale = _by_channel(_where(finite, wide))
-    allowed = torch.where(scale > 0, EXACT * scale, ZERO * scale.max())
+    allowed = torch.where(scale > 0, EXACT * scale, ZERO * (float(scale.max()) or inner))
     for other in (value for value in near if value.shape == old.shape):
         own = _where(finite, _where(torch.isfinite(other), other.double() - wide))
         allowed = torch.maximum(allowed, OWN_ERRORS * _by_channel(own))

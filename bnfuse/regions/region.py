@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
 from bnfuse.graph.readers import reads_metadata_only
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bnfuse.graph import Program
 
@@ -36,6 +36,10 @@ class Region:
     nodes: tuple[fx.Node, ...]
     inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
+
+    def outputs_in(self, values: Mapping[fx.Node, Any]) -> tuple[Any, ...]:
+        """Return the values of its outputs."""
+        return tuple(values[node] for node in self.outputs)
 
 
 def region_of(nodes: Iterable[fx.Node]) -> Region:

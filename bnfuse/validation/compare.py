@@ -71,11 +71,12 @@ class OutputComparison:
             if not tally.complaint:
                 _compare(tally, value, rounded_leaves[name], mine)
 
-    def outcome(self, own_error_ratio: float) -> tuple[OutputError, ...]:
+    def outcome(self, own_error_ratio: float, inner: float = 0.0) -> tuple[OutputError, ...]:
         """Return a row for each output.
 
         Args:
             own_error_ratio: What the deviations of ``rounded`` count for.
+            inner: The scale of an output that is zero throughout, which has none of its own.
         """
         return tuple(
             OutputError(
@@ -83,7 +84,7 @@ class OutputComparison:
                 max_abs_error=tally.error,
                 scale=tally.scale,
                 own_error=tally.own * own_error_ratio,
-                tolerance=tolerance(tally.own * own_error_ratio, tally.scale, self.ulp),
+                tolerance=tolerance(tally.own * own_error_ratio, tally.scale or inner, self.ulp),
                 complaint=tally.complaint,
             )
             for name, tally in self._tallies.items()

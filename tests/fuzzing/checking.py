@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import bnfuse
+from bnfuse.validation.inner import largest_inner_value
+from bnfuse.validation.runners import ModuleRun
 from tests.conformance.compare import Kernels, differences
 from tests.fuzzing.program import DTYPES
 from tests.fuzzing.recording import recorded_rewrites
@@ -169,23 +171,30 @@ def within_rounding(
     if differences(wanted, got, float("inf")):
         return False
     rounded = torch.finfo(DTYPES[program.dtype]).eps
+    inner = largest_inner_value(ModuleRun(copy.deepcopy(model)), [(inputs, {})], 0)
+    noise = 64 * rounded * inner
     moved = [call(model, tuple(torch.nextafter(x, x + step) for x in inputs)) for step in (1, -1)]
     bound = 16 * max(deviation(other, wanted) for other in moved)
     if program.dtype == "float64":
-        return deviation(got, wanted) <= bound
+        return deviation(got, wanted, noise) <= bound
     exact = call(copy.deepcopy(model).double(), tuple(x.double() for x in inputs))
-    return deviation(got, exact) <= bound + 16 * deviation(wanted, exact) + 64 * rounded
+    return deviation(got, exact, noise) <= bound + 16 * deviation(wanted, exact) + 64 * rounded
 
 
-def deviation(got: Any, wanted: Any) -> float:
-    """Return the largest deviation of all outputs, each relative to its largest element."""
-    pairs = zip(leaves(got), leaves(wanted), strict=True)
-    errors = [
-        float((one.double() - other.double()).abs().max() / (other.double().abs().max() + 1e-300))
-        for one, other in pairs
-        if other.numel()
-    ]
-    return max(errors, default=0.0)
+def deviation(got: Any, wanted: Any, noise: float = 0.0) -> float:
+    """Return the largest deviation of all outputs, each relative to its largest element.
+
+    Args:
+        got: The outputs of one model.
+        wanted: Those of the other.
+        noise: Up to which an element may deviate where it is zero as the whole output is.
+    """
+    errors = [0.0]
+    for one, other in zip(leaves(got), leaves(wanted), strict=True):
+        off = float((one.double() - other.double()).abs().max()) if other.numel() else 0.0
+        scale = float(other.double().abs().max()) if other.numel() else 0.0
+        errors.append(0.0 if not scale and off <= noise else off / (scale + 1e-300))
+    return max(errors)
 
 
 def leaves(value: Any) -> list[Tensor]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bnfuse.regions.compare import EXACT, OWN_ERRORS, ZERO, difference
+from bnfuse.regions.rounding import Rounding
 from tests.support import noise
 
 ONE = noise(2, 3, 4)
@@ -105,14 +106,25 @@ def test_nearby_values_widen_the_tolerance_of_their_channel(times: float, is_wro
     nearby = changed((0, 1, 0), 1e-5)
     by = times * OWN_ERRORS * 1e-5
     same = ONE.clone()
-    assert bool(difference([ONE], [changed((1, 1, 3), by)], [[same], [nearby]])[1]) == is_wrong
-    assert difference([ONE], [changed((1, 0, 3), by)], [[nearby], [same]])[1]
+    rounding = Rounding(((same,), (nearby,)))
+    assert bool(difference([ONE], [changed((1, 1, 3), by)], rounding)[1]) == is_wrong
+    assert difference([ONE], [changed((1, 0, 3), by)], rounding)[1]
 
 
 def test_nearby_values_that_are_not_finite_allow_nothing() -> None:
     for value in (NAN, INF):
         near = changed((0, 1, 0), value)
-        assert difference([ONE], [changed((0, 1, 0), 1.0)], [[near]])[1]
+        assert difference([ONE], [changed((0, 1, 0), 1.0)], Rounding(((near,),)))[1]
+
+
+@pytest.mark.parametrize(("share", "is_wrong"), [(0.5, False), (2.0, True)])
+def test_zeros_throughout_are_held_to_what_was_computed_on_the_way(
+    share: float, is_wrong: bool
+) -> None:
+    before = torch.zeros(2, 3, dtype=torch.float64)
+    after = changed((0, 1), share * 5.0 * ZERO, before)
+    assert bool(difference([before], [after], Rounding(inner=5.0))[1]) is is_wrong
+    assert difference([before], [after])[1]
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])

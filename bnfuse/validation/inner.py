@@ -1,0 +1,69 @@
+"""The largest value that the layers inside a model compute.
+
+An output that is zero throughout has no scale of its own to measure rounding by: behind a relu that
+lets nothing through, a linear layer without bias gives exact zeros. Where an affine has moved past
+that relu, the same zeros are a sum that cancels::
+
+    W relu(s x + t)  =  W s max(x, -t / s) + W t  =  W (s (-t / s)) + W t  ≈  0        s > 0
+
+which is off by a rounding of its terms, whose size is that of the values inside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnfuse.validation.inputs import Arguments
+    from bnfuse.validation.runners import ModuleRun
+
+# What sums products, and norms: what a fold may go into. The rest is left out, since a constant to
+# mask with may be the largest finite number.
+_LAYERS = frozenset(
+    {
+        *("convolution", "mm", "addmm", "addmv", "mv", "dot", "bmm", "baddbmm", "addbmm"),
+        *("native_batch_norm", "cudnn_batch_norm", "_batch_norm_with_update"),
+        *("_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
+        *("native_group_norm", "native_layer_norm"),
+    }
+)
+
+
+def largest_inner_value(run: ModuleRun, sets: Sequence[Arguments], seed: int) -> float:
+    """Return the largest finite absolute value that a layer inside a module computes.
+
+    Args:
+        run: The module.
+        sets: The sets of inputs to run it on.
+        seed: The seed of the random numbers that its forward draws.
+    """
+    seen = _Largest()
+    with torch.no_grad(), seen:
+        for arguments in sets:
+            torch.manual_seed(seed)
+            run(arguments)
+    return seen.value
+
+
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    """Notes the largest finite absolute value that a layer computes while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        self.value: float = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # the signature is torch's
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in _LAYERS:
+            first = result[0] if isinstance(result, tuple) else result
+            if first.numel() and not first.is_meta:
+                finite = first.detach().abs().nan_to_num(nan=0.0, posinf=0.0)
+                self.value = max(self.value, float(finite.max()))
+        return result
