@@ -33,6 +33,7 @@ from bnfuse.graph.readers import reads_metadata_only, value_readers
 from bnfuse.moves.strides import is_contiguous, layout_matters
 from bnfuse.ops import Call, Kind, read_call
 from bnfuse.ops.fresh import may_be_returned
+from bnfuse.ops.rank_rules import shaped_like
 from bnfuse.passes import base
 from bnfuse.passes.base import Applied
 
@@ -112,22 +113,10 @@ class EliminateReshapes:
 
 def _has_shape_of(program: Program, last: Call, value: fx.Node) -> bool:
     """Whether a reshape gives a value the shape that another one has."""
-    asked = last.options.get("shape")
-    if isinstance(asked, list | tuple) and len(asked) == 1:
-        asked = asked[0]  # ``y.reshape(x.shape)``, where a function takes the shape as it is
-    if last.options.get("like") is value or _is_shape_of(asked, value):
+    if shaped_like(last) is value:
         return True
     mine, theirs = program.shapes.of(last.node), program.shapes.of(value)
     return mine is not None and mine == theirs
-
-
-def _is_shape_of(asked: object, value: fx.Node) -> bool:
-    """Whether what a reshape is given is ``value.shape`` or ``value.size()``."""
-    if not isinstance(asked, fx.Node) or asked.kwargs:
-        return False
-    if asked.target is getattr:
-        return asked.args == (value, "shape")
-    return asked.op == "call_method" and asked.target == "size" and asked.args == (value,)
 
 
 def _may_share_memory(program: Program, match: Match) -> bool:

@@ -25,6 +25,24 @@ def count_of(given: Any) -> int | None:
     return None if len(given) == 1 and isinstance(given[0], fx.Node) else len(given)
 
 
+def shaped_like(call: Call) -> fx.Node | None:
+    """Return the value whose shape a reshape gives, or None where it names none.
+
+    As in ``x.view_as(y)``, ``x.view(y.shape)``, ``x.view(y.size())``.
+    """
+    given = call.options.get("like", call.options.get("shape"))
+    if "like" in call.options:
+        return given if isinstance(given, fx.Node) else None
+    if isinstance(given, list | tuple) and len(given) == 1:
+        given = given[0]  # as a method gets it
+    if not isinstance(given, fx.Node) or given.kwargs:
+        return None
+    is_shape = given.target is getattr and given.args[1:] == ("shape",)
+    is_size = given.op == "call_method" and given.target == "size" and len(given.args) == 1
+    value = given.args[0] if is_shape or is_size else None
+    return value if isinstance(value, fx.Node) else None
+
+
 def axes_added(call: Call) -> int | None:
     """Return how many axes ``unsqueeze`` or ``unflatten`` adds; None for other calls."""
     if "new_dim" in call.options:

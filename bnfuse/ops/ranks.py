@@ -17,7 +17,7 @@ from bnfuse.graph.readers import reshapes_in_place
 from bnfuse.kernels import FusedLayer
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.plain import oddity
-from bnfuse.ops.rank_rules import asserted, axes_added, change_by_mean, count_of
+from bnfuse.ops.rank_rules import asserted, axes_added, change_by_mean, count_of, shaped_like
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -198,15 +198,14 @@ class Ranks:
 
     def _relate_reshape(self, call: Call) -> None:
         given = call.options
-        if "shape" in given:
+        if (other := shaped_like(call)) is not None:
+            self._link(call.node, other, 0)
+        elif "shape" in given:
             if (count := count_of(given["shape"])) is not None:
                 self._fix(call.node, count)
-        elif "like" in given:
-            if isinstance(given["like"], fx.Node):
-                self._link(call.node, given["like"], 0)
         elif (added := axes_added(call)) is not None:
             self._link(call.node, call.input, added)
-        elif "split_dim" not in given and "old_dim" not in given:
+        elif "start_dim" in given:
             self._relate_flatten(call)
 
     def _relate_flatten(self, call: Call) -> None:

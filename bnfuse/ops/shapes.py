@@ -15,6 +15,7 @@ from torch import fx
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.picks import PICKED_SHAPES
 from bnfuse.ops.plain import oddity
+from bnfuse.ops.rank_rules import shaped_like
 from bnfuse.ops.ranks import Ranks
 from bnfuse.ops.regroup import regrouped
 from bnfuse.ops.shape_rules import (
@@ -217,6 +218,8 @@ _OF_SEVERAL: dict[Kind, Callable[[Shapes, Call], Shape | None]] = {
 def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
     """Return the shape a call asks for, -1 worked out where it can be, else left."""
     options, rank = call.options, len(given)
+    if (other := shaped_like(call)) is not None:
+        return shapes.of(other)
     if "new_dim" in options:
         axis = axis_of(options["new_dim"], rank + 1)
         return None if axis is None else (*given[:axis], 1, *given[axis:])
@@ -229,8 +232,6 @@ def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
         if axis is None or sizes is None or not isinstance(given[axis], int):
             return None
         return regrouped(given, (*given[:axis], *sizes, *given[axis + 1 :]))
-    if "like" in options:
-        return shapes.of(options["like"]) if isinstance(options["like"], fx.Node) else None
     if "start_dim" in options:
         start, end = (axis_of(options[name], rank) for name in ("start_dim", "end_dim"))
         if start is None or end is None:
@@ -238,6 +239,6 @@ def reshape_target(shapes: Shapes, call: Call, given: Shape) -> Shape | None:
         sizes = given[start : end + 1]
         whole = product_of(sizes)
         return (*given[:start], -1 if whole is None else whole, *given[end + 1 :])
-    wanted = options["shape"]
+    wanted = options.get("shape")
     target = shapes.resolved(wanted) if isinstance(wanted, list | tuple) else None
     return None if target is None else regrouped(given, target)

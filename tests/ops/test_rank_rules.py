@@ -11,7 +11,7 @@ from torch import fx
 from bnfuse.graph.guards import check_rank
 from bnfuse.ops import Kind
 from bnfuse.ops.calls import Call
-from bnfuse.ops.rank_rules import asserted, axes_added, change_by_mean, count_of
+from bnfuse.ops.rank_rules import asserted, axes_added, change_by_mean, count_of, shaped_like
 
 GRAPH = fx.Graph()
 NODE = GRAPH.placeholder("x")
@@ -23,6 +23,18 @@ def test_counts() -> None:
     assert count_of((NODE,)) is None  # it may be a whole shape
     assert count_of((torch.float32,)) is None
     assert count_of(NODE) is None
+
+
+def test_the_value_whose_shape_is_given() -> None:
+    def like(**options: Any) -> fx.Node | None:
+        return shaped_like(Call(Kind.RESHAPE, NODE, "", NODE, (NODE,), {}, options, False, ""))
+
+    shape, rank = (GRAPH.call_function(getattr, (NODE, name)) for name in ("shape", "ndim"))
+    sizes, size = GRAPH.call_method("size", (NODE,)), GRAPH.call_method("size", (NODE, 1))
+    assert all(like(shape=given) is NODE for given in (shape, (shape,), sizes, [sizes]))
+    assert like(like=NODE) is NODE
+    assert not any(like(shape=g) for g in (NODE, (NODE,), rank, size, (shape, 2), 3, None))
+    assert like(like=3) is like(start_dim=1) is None
 
 
 @pytest.mark.parametrize(

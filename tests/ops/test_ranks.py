@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 import torch
 from torch import fx, nn
 
 from bnfuse.graph import Program
 from bnfuse.ops.ranks import Ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def rank_of_output(model: nn.Module) -> int | None:
@@ -84,3 +89,23 @@ def test_by_what_was_noted_at_capture() -> None:
     assert Ranks(program).of(node) is None
     node.meta["val"] = torch.zeros(2, 3, 4)
     assert Ranks(program).of(node) == 3
+
+
+SHAPES: dict[str, tuple[Callable[[Any, Any], Any], int | None]] = {
+    "shape": (lambda x, y: x.view(y.shape), 3),
+    "size": (lambda x, y: torch.reshape(x, y.size()), 3),
+    "one size": (lambda x, y: x.view(y.size(0)), None),  # may be told from a shape by no one
+    "one size of several": (lambda x, y: x.view(y.size(0), -1), 2),
+    "another attribute": (lambda x, y: x.view(y.mT), None),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_by_the_shape_of_another_value(name: str) -> None:
+    reshaped, rank = SHAPES[name]
+
+    class Reshaping(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+            return reshaped(x, y.flatten(2)).relu()
+
+    assert rank_of_output(Reshaping()) == rank

@@ -65,7 +65,8 @@ CASES: dict[str, Run] = {
     "unflatten": (lambda m, x: x.unflatten(1, (2, -1)), (N, 2, 2, N, N)),
     "unflatten a batch": (lambda m, x: torch.unflatten(x, 0, (1, -1)), (N,) * 5),
     "unflatten to a shape": (lambda m, x: x.unflatten(1, x.shape[1:2]), N),
-    "whole shape": (lambda m, x: x.view(x.shape), N),
+    "whole shape": (lambda m, x: x.flatten(1).view(x.shape), (N, 4, N, N)),
+    "whole size": (lambda m, x: x.flatten(1).reshape(m.split(x).size()), (N, 4, N, N)),
     "part of a shape": (lambda m, x: x.view(x.shape[:2] + (-1,)), N),  # noqa: RUF005 - no proxy unpacks
     "computed part": (lambda m, x: x.new_zeros(x.shape[: x.dim() - 2]), N),
     "like another": (lambda m, x: x.flatten(1).view_as(x), (N, 4, N, N)),
