@@ -53,8 +53,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the modules 
 
 import bnfuse
 from benchmarks.half_table import SETTINGS, as_table, totals
-from benchmarks.storage import load, save
-from benchmarks.zoo import FAMILIES, current_commit
+from benchmarks.storage import current_commit, load, save
+from benchmarks.zoo import FAMILIES
 from bnfuse.zoo import load_model
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """Optimize every timm model with batch norms and compare it with itself in float64.
 
 ``python benchmarks/zoo.py`` takes one model of each of 50 families, ``--all`` every model under 60
-million parameters, names after it those models. Results go to ``benchmarks/results/zoo.json`` after
-each model, those of the 50 families to ``families.json`` beside it; a second run goes on where the
-first stopped, and ``--again`` starts over.
+million parameters, ``--left`` those of ``--all`` that had batch norms left, names after it those
+models. Results go to ``benchmarks/results/zoo.json`` after each model, those of the 50 families to
+``families.json`` beside it, with the commit of each; a second run goes on where the first stopped.
+``--again`` measures what was measured at another commit, as ``--left`` does.
 
 Equal is a model whose outputs deviate by at most 1e-9, or by no more than 4 times what they do when
 its input is moved by one unit in the last place: random weights make a few deep models amplify a
@@ -12,13 +13,12 @@ rounding error ten-million-fold.
 
 from __future__ import annotations
 
-import json
-import subprocess
+import sys
 import time
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import timm
 import torch
@@ -30,9 +30,14 @@ from torch import fx
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import bnfuse
-from bnfuse.bench.environment import environment
-from bnfuse.export.atomic import atomic_file
 from bnfuse.zoo import load_model
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.storage import current_commit, load, save
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 RESULTS = Path(__file__).parent / "results" / "zoo.json"
 OF_FAMILIES = RESULTS.with_name("families.json")
@@ -106,20 +111,16 @@ def safely(name: str) -> dict[str, Any]:
     try:
         return measured(name)
     except Exception as error:
-        return {"model": name, "failed": f"{type(error).__name__}: {error}"[:300]}
+        failed = f"{type(error).__name__}: {error}"[:300]
+        return {"model": name, "failed": failed, "commit": current_commit()}
 
 
-def current_commit() -> str:
-    """Return the commit that is checked out."""
-    command = ["git", "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def save(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write what has been measured so far."""
-    made = {"environment": environment(), "rows": rows}
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(made, indent=1) + "\n")
+def to_measure(
+    wanted: Sequence[str], rows: Mapping[str, dict[str, Any]], *, again: bool
+) -> list[str]:
+    """Return the models that are not measured, or where asked for, not at this commit."""
+    commit = current_commit()
+    return [n for n in wanted if n not in rows or (again and rows[n].get("commit") != commit)]
 
 
 def summary(rows: list[dict[str, Any]]) -> Table:
@@ -151,19 +152,21 @@ def summary(rows: list[dict[str, Any]]) -> Table:
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Names of timm models.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every model with batch norms.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Forget earlier results.")] = False,
+    left: Annotated[bool, typer.Option("--left", help="Those with batch norms left.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Those of other commits too.")] = False,
 ) -> None:
     """Measure, save after each model, print the totals."""
     console = Console()
-    path = RESULTS if names or every else OF_FAMILIES
-    rows = [] if again or not path.exists() else json.loads(path.read_text())["rows"]
+    path = RESULTS if names or every or left else OF_FAMILIES
+    rows = {row["model"]: row for row in load(path)}
     wanted = names or (timm.list_models() if every else FAMILIES)
-    known = {row["model"] for row in rows}
-    for name in track([name for name in wanted if name not in known], "Optimizing"):
+    if left:
+        wanted = [name for name, row in rows.items() if row.get("kept") or "failed" in row]
+    for name in track(to_measure(wanted, rows, again=again or left), "Optimizing"):
         if has_batch_norm(name):
-            rows.append(safely(name))
-            save(rows, path)
-    console.print(summary(rows))
+            rows[name] = safely(name)
+            save(path, list(rows.values()))
+    console.print(summary(list(rows.values())))
 
 
 if __name__ == "__main__":
