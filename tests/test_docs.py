@@ -91,6 +91,7 @@ def test_readme_lists_every_reason() -> None:
         "docs/rules.md",
         "docs/export.md",
         "docs/import.md",
+        "docs/measured.md",
     ],
 )
 def test_documents_link_to_what_is_there(name: str) -> None:
@@ -99,7 +100,15 @@ def test_documents_link_to_what_is_there(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/rules.md", "docs/export.md", "docs/import.md"]
+    "name",
+    [
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/rules.md",
+        "docs/export.md",
+        "docs/import.md",
+        "docs/measured.md",
+    ],
 )
 def test_documents_have_lines_of_120_columns(name: str) -> None:
     assert long_lines((ROOT / name).read_text()) == []
