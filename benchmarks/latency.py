@@ -2,9 +2,10 @@
 
 ``python benchmarks/latency.py`` takes eight models of timm, names after it those models. All run in
 PyTorch in one process, in alternating blocks of calls whose first is dropped, batch 1, float32,
-without gradients. ONNX Runtime and OpenVINO, where they are installed, run the exported files in a
-process of their own, their threads not spinning. Results go to ``benchmarks/results/latency.json``
-after each model; a second run goes on where the first stopped, and ``--again`` measures anew.
+without gradients. ONNX Runtime and OpenVINO, where they are installed, run the exported files in
+another process, their threads not spinning, in alternating blocks with bnfuse's module: the machine
+has slow phases. Results go to ``benchmarks/results/latency.json`` after each model; a second run
+goes on where the first stopped, and ``--again`` measures anew.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from statistics import geometric_mean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -26,11 +26,11 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the modules beside this one
 
 import bnfuse
+from benchmarks.latency_table import as_table
 from benchmarks.onnx_runtime import ASKED, ratio_with_interval
 from benchmarks.storage import load, save
 from bnfuse.bench.measure import alternating_blocks
@@ -62,7 +62,7 @@ def frozen_script(model: nn.Module, x: Tensor) -> Any:
     """Return what TorchScript makes of a model for inference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated
-        traced = torch.jit.trace(copy.deepcopy(model), (x,))
+        traced = torch.jit.trace(copy.deepcopy(model), (x,))  # type: ignore[no-untyped-call]  # torch's
         frozen = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
         for _ in range(3):
             frozen(x)
@@ -137,8 +137,7 @@ def file_runs(path: str, x: Any, threads: int) -> dict[str, Callable[[], Any]]:
     feed = {session.get_inputs()[0].name: x}
     runs: dict[str, Callable[[], Any]] = {"onnxruntime": lambda: session.run(None, feed)}
     if importlib.util.find_spec("openvino"):
-        import openvino
-
+        openvino = importlib.import_module("openvino")
         # Left alone it computes in bfloat16 where the processor can.
         precision = {"INFERENCE_PRECISION_HINT": "f32"}
         config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **precision}
@@ -147,15 +146,36 @@ def file_runs(path: str, x: Any, threads: int) -> dict[str, Callable[[], Any]]:
     return runs
 
 
-def runtime_times(paths: dict[str, str], x: Any, threads: int, seconds: float) -> dict[str, float]:
-    """Return the medians, in ms, of runtimes for files; called in a process of its own."""
-    found = {kind: file_runs(path, x, threads) for kind, path in paths.items()}
-    runs = {f"{r}_{kind}": run for kind, by in found.items() for r, run in by.items()}
-    return {name: float(np.median(block)) for name, block in timed(runs, seconds).items()}
+def beside_files(name: str, paths: dict[str, str], threads: int, seconds: float) -> dict[str, Any]:
+    """Time runtimes for files and bnfuse's module; called in a process of its own.
+
+    Args:
+        name: The model of timm.
+        paths: Files of it, by what made them.
+        threads: How many threads each has.
+        seconds: How long to time.
+
+    Returns:
+        The medians in ms, and the ratios of the module's to them, each with its 95% interval.
+    """
+    torch.set_num_threads(threads)
+    loaded = load_model(f"timm:{name}")
+    fused, (x,) = bnfuse.optimize(loaded.model), loaded.example_inputs
+    found = {kind: file_runs(path, x.numpy(), threads) for kind, path in paths.items()}
+    runs: dict[str, Callable[[], Any]] = {"bnfuse": lambda: fused(x)}
+    runs |= {f"{r}_{kind}": run for kind, by in found.items() for r, run in by.items()}
+    with torch.no_grad():
+        blocks = timed(runs, seconds)
+    ms = {key: float(np.median(block)) for key, block in blocks.items()}
+    mine = blocks.pop("bnfuse")
+    return {
+        "ms": ms,
+        "against": {key: ratio_with_interval(mine, block) for key, block in blocks.items()},
+    }
 
 
-def of_files(model: nn.Module, x: Tensor, threads: int, seconds: float) -> dict[str, float]:
-    """Export a model as it is and by bnfuse, and time the files."""
+def of_files(name: str, model: nn.Module, x: Tensor, threads: int, seconds: float) -> Any:
+    """Export a model as it is and by bnfuse, and time the files beside the module."""
     with tempfile.TemporaryDirectory() as folder:
         paths = {kind: str(Path(folder) / f"{kind}.onnx") for kind in ("plain", "bnfuse")}
         program = torch.onnx.export(copy.deepcopy(model), (x,), dynamo=True, verbose=False)
@@ -165,7 +185,7 @@ def of_files(model: nn.Module, x: Tensor, threads: int, seconds: float) -> dict[
         bnfuse.export_onnx(model, paths["bnfuse"], (x,), verify=False)
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=spawn) as process:
-            return process.submit(runtime_times, paths, x.numpy(), threads, seconds).result()
+            return process.submit(beside_files, name, paths, threads, seconds).result()
 
 
 def measured(name: str, threads: int, seconds: float, *, with_files: bool) -> dict[str, Any]:
@@ -177,38 +197,12 @@ def measured(name: str, threads: int, seconds: float, *, with_files: bool) -> di
         blocks = timed(runs, seconds)
     medians = {key: float(np.median(block)) for key, block in blocks.items()}
     fastest = min(FASTEST_OF, key=medians.__getitem__)
-    against = {}
+    against: dict[str, float] = {}
     for key, other in (("fastest", fastest), ("eager", "eager")):
         names = (f"against_{key}", f"against_{key}_low", f"against_{key}_high")
         against |= zip(names, ratio_with_interval(blocks["bnfuse"], blocks[other]), strict=True)
     row = {"model": name, "threads": threads, "ms": medians, "fastest": fastest, **against, **facts}
-    return row | ({"files_ms": of_files(model, x, threads, seconds)} if with_files else {})
-
-
-def as_table(rows: list[dict[str, Any]]) -> Table:
-    """Return a row for each model, and the geometric means."""
-    columns = ("model", "eager", "fastest other", "bnfuse", "ratio", "95%", "eager ratio", "ORT")
-    table = Table(*columns, "s checked", "s unchecked", "s compile", box=None)
-    for row in rows:
-        low, high = row["against_fastest_low"], row["against_fastest_high"]
-        ort = row.get("files_ms", {}).get("onnxruntime_plain")
-        table.add_row(
-            row["model"],
-            f"{row['ms']['eager']:.1f} ms",
-            f"{row['ms'][row['fastest']]:.1f} ms {row['fastest']}",
-            f"{row['ms']['bnfuse']:.1f} ms",
-            f"{row['against_fastest']:.2f}",
-            f"{low:.2f} to {high:.2f}",
-            f"{row['against_eager']:.2f}",
-            "" if ort is None else f"{row['ms']['bnfuse'] / ort:.2f}",
-            f"{row['bnfuse_s']:.2f}",
-            f"{row['bnfuse_without_checks_s']:.2f}",
-            f"{row['torch_compile_freezing_s']:.1f}",
-        )
-    means = [geometric_mean(row[f"against_{k}"] for row in rows) for k in ("fastest", "eager")]
-    blank = [""] * 3
-    table.add_row("geometric mean", *blank, f"{means[0]:.2f}", "", f"{means[1]:.2f}")
-    return table
+    return row | ({"files": of_files(name, model, x, threads, seconds)} if with_files else {})
 
 
 def main(
