@@ -6,6 +6,7 @@ if __name__ != "bnfuse.passes":
 from dataclasses import replace
 
 from bnfuse.passes.base import Applied, Declined, Pass, PassReport, run_pass
+from bnfuse.passes.eliminate_assertions import EliminateAssertions
 from bnfuse.passes.eliminate_identities import EliminateIdentities
 from bnfuse.passes.eliminate_reshapes import EliminateReshapes
 from bnfuse.passes.fold_affine import MOST_BOUNDS, FoldAffine
@@ -29,6 +30,7 @@ PIPELINE: tuple[Pass, ...] = (
     MergeBranches(),  # again, for sums of values that were sums themselves
     FoldAffine(with_maps=True),  # last, since the sums it leaves stand in the way of others
     FoldAffine(with_bounds=MOST_BOUNDS),  # where the activation can stay, it is to stay
+    EliminateAssertions(),  # when no fold asks for a rank any more
     FunctionalToLayer(),  # when the weights are what they will be
     FuseActivations(),  # when nothing folds any more: a fused layer is opaque to the others
 )

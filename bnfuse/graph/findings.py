@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from bnfuse.ops.dtypes import PossibleDtypes
     from bnfuse.ops.layouts import Formats
     from bnfuse.ops.shapes import Shapes
+    from bnfuse.ops.stated import StatedRanks
 
 
-FOUND = ("shapes", "batched_shapes", "formats", "dtypes", "written_values", "lost_writes")
+FOUND = (
+    "shapes", "stated_ranks", "batched_shapes", "formats", "dtypes", "written_values", "lost_writes"
+)  # fmt: skip
 
 
 class Findings:
@@ -73,6 +76,13 @@ class Findings:
         from bnfuse.ops.shapes import Shapes
 
         return Shapes(self._program)
+
+    @cached_property
+    def stated_ranks(self) -> StatedRanks:
+        """Where the model, or a guard, first states the rank of a value."""
+        from bnfuse.ops.stated import StatedRanks
+
+        return StatedRanks(self._program)
 
     @cached_property
     def batched_shapes(self) -> Shapes:

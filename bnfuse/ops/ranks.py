@@ -64,17 +64,17 @@ class Ranks:
 
     def of(self, node: fx.Node) -> int | None:
         """Return the rank of a value, or None where the graph does not fix it."""
-        root, difference = self._find(node)
+        root, difference = self.counted_from(node)
         known = self._known.get(root)
         return None if known is None else known + difference
 
     def implied(self, node: fx.Node, other: fx.Node, rank: int) -> int | None:
         """Return the rank of a value where another's is ``rank``, or None if that tells nothing."""
-        root, difference = self._find(node)
-        others, above = self._find(other)
+        root, difference = self.counted_from(node)
+        others, above = self.counted_from(other)
         return rank - above + difference if root is others else None
 
-    def _find(self, node: fx.Node) -> tuple[fx.Node, int]:
+    def counted_from(self, node: fx.Node) -> tuple[fx.Node, int]:
         """Return what a rank is counted from, and the difference to that."""
         path, difference = [], 0
         while node in self._parent:
@@ -88,8 +88,8 @@ class Ranks:
 
     def _link(self, node: fx.Node, other: fx.Node, difference: int) -> None:
         """Note that ``rank(node) = rank(other) + difference``."""
-        mine, above_mine = self._find(node)
-        theirs, above_theirs = self._find(other)
+        mine, above_mine = self.counted_from(node)
+        theirs, above_theirs = self.counted_from(other)
         if mine is theirs:
             return
         step = above_theirs + difference - above_mine
@@ -99,7 +99,7 @@ class Ranks:
 
     def _fix(self, node: fx.Node, rank: int) -> None:
         """Note the rank of a value."""
-        root, difference = self._find(node)
+        root, difference = self.counted_from(node)
         self._known.setdefault(root, rank - difference)
 
     def _state(self, program: Program, node: fx.Node) -> None:
@@ -177,7 +177,7 @@ class Ranks:
 
     def _relate_binary(self, call: Call) -> None:
         values = [operand for operand in call.operands if isinstance(operand, fx.Node)]
-        if len({self._find(value) for value in values}) == 1:
+        if len({self.counted_from(value) for value in values}) == 1:
             self._link(call.node, values[0], 0)
             return
         ranks = [self.of(value) for value in values]

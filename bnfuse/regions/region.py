@@ -48,7 +48,10 @@ def region_of(nodes: Iterable[fx.Node]) -> Region:
     What lies between them, reading one and read by another, becomes part of it, and so do the
     pieces of a split, and the constants and the sizes that they read.
     """
-    inside = _with_pieces(_with_between(set(nodes)))
+    given = set(nodes)
+    if not given:
+        return Region((), (), ())  # of an assertion: it computes nothing
+    inside = _with_pieces(_with_between(given))
     own = frozenset(inside)
     inputs: set[fx.Node] = set()
     pending = list(inside)

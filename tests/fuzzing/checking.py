@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import io
 import warnings
 from collections import Counter
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
     from tests.fuzzing.program import Program
 
 BOUND = 1e-9
+INVALID = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
+"""What a model raises for inputs that it does not take."""
 NORM_STEPS = (
     "batch norm", "instance norm", "sync batch norm", "batch norm function", "container with norm"
 )  # fmt: skip
-# Which argument turns the checks of single rewrites on and off.
-HAS_OWN_SWITCH = "check_rewrites" in inspect.signature(bnfuse.optimize).parameters
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ def runs(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     """Whether a model takes inputs at all."""
     try:
         call(copy.deepcopy(model), inputs)
-    except (RuntimeError, ValueError, IndexError, TypeError):
+    except INVALID:
         return False
     return True
 
@@ -76,10 +75,7 @@ def optimized(model: nn.Module, program: Program) -> nn.Module:
     example = program.example_inputs() if program.example else None
     if example is not None and not runs(model, example):
         example = None  # PyTorch has not every operation in half precision: no example of a call
-    options: dict[str, Any] = {"validate": program.checked}
-    if HAS_OWN_SWITCH:
-        options = {"validate": False, "check_rewrites": program.checked}
-    return bnfuse.optimize(model, example, **options)
+    return bnfuse.optimize(model, example, validate=program.checked)
 
 
 def check(program: Program, *, twice: bool = True) -> Outcome:
@@ -143,8 +139,10 @@ def compare(
     model, fused = models
     try:
         wanted = call(model, inputs)
-    except (RuntimeError, ValueError, IndexError, TypeError):
+    except INVALID as error:
         outcome.calls[f"{kind}, invalid"] += 1
+        if isinstance(error, AssertionError) and runs(fused, inputs):
+            outcome.wrong.append(f"assertion: {kind}: did not raise {error}")
         return
     try:
         got = call(fused, inputs)

@@ -23,7 +23,7 @@ SINGLE: Habits = (
     (layouts.permutation, 1), (layouts.reshape, 2), (layouts.take, 2), (layouts.move, 3),
     (layouts.shuffle_layer, 2.6), (layouts.pad, 0.8), (layouts.resize, 0.7), (values.reduce, 0.9),
     (values.nothing, 0.8), (values.layer_scale, 1), (weighted.norm, 0.7), (Grower.again, 2.5),
-    (weighted.flat_head, 0.4), (values.write_anywhere, 0.7),
+    (weighted.flat_head, 0.4), (values.write_anywhere, 0.7), (values.assertion, 1.5),
 )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def drawn_program(rng: random.Random, checked: bool = True) -> Program:
     seed = rng.randint(0, 9999)
     g = Grower(rng, shapes_of_inputs(rng), seed)
     grow(g, rng.randint(*STEPS))
-    dtype = rng.choices(tuple(DTYPES), (84, 9, 3.5, 3.5))[0]
+    dtype = rng.choices(tuple(DTYPES), (79, 14, 3.5, 3.5))[0]
     written = " ".join(text for _, text in (*g.layers, *g.steps)).lower().replace("_", "")
     if "avgpool3d" in written and dtype == "mixed_float16":  # PyTorch has none on the CPU
         dtype = "float32"

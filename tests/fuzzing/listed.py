@@ -61,6 +61,7 @@ LISTED: dict[str, tuple[str, ...]] = {
         "nn.ConstantPad2d", "nn.ReflectionPad2d", "F.interpolate", "nn.Upsample",
     ),
     "nothing in eval mode": ("nn.Identity", "nn.Dropout", "nn.Dropout2d", "F.dropout"),
+    "assertions": ("torch._assert", ".dim"),
     "shared modules": (
         "layer called again", "norm called again", "weight shared by two layers", "nn.Sequential",
     ),

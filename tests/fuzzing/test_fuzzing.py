@@ -21,7 +21,7 @@ from tests.fuzzing.recording import PASSES
 from tests.fuzzing.shrinking import as_test, runs, shrunk
 
 PROGRAMS = st.randoms(use_true_random=False).map(drawn_program)
-MANY = [drawn_program(random.Random(f"drawn {number}")) for number in range(80)]
+MANY = [drawn_program(random.Random(f"model {number}")) for number in range(80)]
 TWO_NORMS = Program(
     inputs=((2, 3, 5, 6), (2, 3, 5, 6)),
     layers=(
@@ -79,7 +79,7 @@ def test_all_drawn_models_run() -> None:
 
 
 def test_a_drawn_model_is_the_same_each_time() -> None:
-    assert drawn_program(random.Random("drawn 3")) == MANY[3]
+    assert drawn_program(random.Random("model 3")) == MANY[3]
     one, other = (MANY[3].build().state_dict() for _ in range(2))
     assert list(one) == list(other)
     assert all(torch.equal(one[key], other[key]) for key in one)

@@ -116,6 +116,14 @@ def write_anywhere(g: Grower, value: str) -> str | None:
     return value
 
 
+def assertion(g: Grower, value: str) -> str | None:
+    """Draw an assertion of how many dimensions a value has."""
+    asked = g.rng.choice((f"{value}.ndim", f"{value}.dim()"))
+    message = g.rng.choice(("'rank'", f"f'rank {{{asked}}}'"))
+    text = f"torch._assert({asked} == {len(g.shape(value))}, {message})"
+    return g.write("assertion", text.replace("{", "{{").replace("}", "}}"), value)
+
+
 def pool(g: Grower, value: str) -> str | None:
     """Draw a pooling that fits the rank."""
     shape = g.shape(value)

@@ -1,0 +1,72 @@
+"""Where a graph first states the rank of a value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, fx, nn
+
+from bnfuse.graph import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Written(nn.Module):
+    """A forward over two values, with a convolution at hand."""
+
+    def __init__(self, run: Callable[[Written, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.run, self.conv = run, nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.run(self, x, y)
+
+
+def stated(run: Callable[[Written, Tensor, Tensor], Tensor]) -> tuple[str, int] | None:
+    """Return what first states the rank of what a forward returns, and which."""
+    model = Written(run)
+    program = Program(model, fx.Tracer().trace(model))
+    value = program.graph.output_node().args[0]
+    assert isinstance(value, fx.Node)
+    found = program.stated_ranks.first(value)
+    return None if found is None else (found[0].name, found[1])
+
+
+def test_the_first_assertion_of_related_values() -> None:
+    def run(m: Written, x: Tensor, y: Tensor) -> Tensor:
+        torch._assert(y.dim() == 2, "no relative")
+        z = m.conv(x)
+        torch._assert(z.ndim == 4, "the first")
+        torch._assert(x.ndim == 4, "a later one")
+        return z.flatten(1, 2)
+
+    assert stated(run) == ("_assert_1", 3)
+
+
+def test_what_is_behind_the_value_counts_as_well() -> None:
+    def run(m: Written, x: Tensor, y: Tensor) -> Tensor:
+        z = x.relu()
+        torch._assert(m.conv(z).ndim == 3, "behind")
+        return z
+
+    assert stated(run) == ("_assert", 3)
+
+
+def test_no_assertion_of_a_relative() -> None:
+    def run(m: Written, x: Tensor, y: Tensor) -> Tensor:
+        torch._assert(y.ndim == 4, "no relative")
+        torch._assert(x.shape[1] == 4, "no rank")
+        return m.conv(x)
+
+    assert stated(run) is None
+
+
+def test_nothing_is_stated_where_a_value_gets_another_rank_in_place() -> None:
+    def run(m: Written, x: Tensor, y: Tensor) -> Tensor:
+        torch._assert(x.ndim == 4, "before")
+        y.unsqueeze_(0)
+        return x.relu()
+
+    assert stated(run) is None
