@@ -116,11 +116,11 @@ class PartChecks:
             is_exact: Whether to compute in float64, not in the dtypes of the model.
 
         Returns:
-            The region with what it computes, or nothing of it where checks are off; None where no
-            inputs were found.
+            The region with what it computes, or nothing of it where checks are off or no value is
+            changed; None where no inputs were found.
         """
         evaluator = Evaluator(program, is_exact=is_exact, scratch=self._scratch)
-        if not self.checks.is_on:
+        if not self.checks.is_on or not match.nodes:
             return Before(Region((), (), ()), {}, (), NONE, evaluator)
         start = time.perf_counter()
         region = region_of(match.nodes)

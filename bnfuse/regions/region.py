@@ -48,10 +48,7 @@ def region_of(nodes: Iterable[fx.Node]) -> Region:
     What lies between them, reading one and read by another, becomes part of it, and so do the
     pieces of a split, and the constants and the sizes that they read.
     """
-    given = set(nodes)
-    if not given:
-        return Region((), (), ())  # of an assertion: it computes nothing
-    inside = _with_pieces(_with_between(given))
+    inside = _with_pieces(_with_between(set(nodes)))
     own = frozenset(inside)
     inputs: set[fx.Node] = set()
     pending = list(inside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -196,6 +197,11 @@ def test_no_successor_goes_on_without_end(monkeypatch: pytest.MonkeyPatch) -> No
     assert successor(program, region) is None
 
 
+def test_without_nodes_there_is_no_region() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        region_of(SimpleNamespace(nodes=()).nodes)
+
+
 def test_a_constant_that_is_an_output_has_the_readers_of_what_it_stands_for() -> None:
     model = One(lambda m, x: (x + m.scale) * 2, scale=torch.ones(1))
     program, nodes = traced(model)
@@ -205,8 +211,3 @@ def test_a_constant_that_is_an_output_has_the_readers_of_what_it_stands_for() ->
     assert now is not None
     assert other_reader(program, before, now) is None
     assert other_reader(program, before, replace(now, outputs=())) is nodes["mul"]
-
-
-def test_no_operations_are_an_empty_region() -> None:
-    region = region_of(())
-    assert region.nodes == region.inputs == region.outputs == ()
