@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from bnfuse.checkpoint import load_weights
 from bnfuse.errors import RequestError
 from bnfuse.extras import require
 
@@ -89,38 +90,6 @@ def load_model(
         if shapes:
             example = tuple(torch.randn(*_as_shape(shape)) for shape in shapes)
     return LoadedModel(model.eval(), example, is_random)
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a state dict, plain or under the key ``state_dict`` or ``model``.
-
-    The file is read with ``weights_only=True``, which builds tensors and containers and runs no
-    code.
-
-    Raises:
-        RequestError: There is no such file, it holds more than weights, or they do not fit.
-    """
-    if not path.is_file():
-        raise RequestError(f"there is no file {path}: check the path.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes of another kind can raise anything
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(
-            f"{path} cannot be read as weights alone ({first_line}): "
-            "save the model's state_dict with torch.save."
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise RequestError(
-            f"{path} does not fit {type(model).__name__} ({' '.join(lines[:2])}): "
-            "give the weights of this very model."
-        ) from error
 
 
 def randomize_statistics(model: nn.Module, seed: int = 0) -> nn.Module:

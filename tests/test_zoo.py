@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bnfuse.errors import RequestError
-from bnfuse.zoo import load_model, load_weights, randomize_statistics
+from bnfuse.zoo import load_model, randomize_statistics
 from tests.importing.support import Case, numbers
 
 FACTORIES = """
@@ -41,17 +41,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "factories", raising=False)
     return tmp_path
-
-
-def small() -> nn.Module:
-    """Return a small model whose weights are those of its seed."""
-    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-
-
-def refused(wanted: str, path: Path) -> None:
-    """Check that weights are refused with a message."""
-    with pytest.raises(RequestError, match=f"^{wanted}$"):
-        load_weights(small(), path)
 
 
 def test_torchvision_model() -> None:
@@ -149,15 +138,6 @@ def test_only_batch_norms_are_randomized() -> None:
     assert changed == ["2.running_mean", "2.running_var"]
 
 
-@pytest.mark.parametrize("wrapped", [None, "state_dict", "model"])
-def test_weights_are_loaded(tmp_path: Path, wrapped: str | None) -> None:
-    source, target = randomize_statistics(small(), 1), small()
-    state: dict[str, Any] = source.state_dict()
-    torch.save({wrapped: state, "epoch": 3} if wrapped else state, tmp_path / "w.pt")
-    load_weights(target, tmp_path / "w.pt")
-    assert all(torch.equal(state[key], value) for key, value in target.state_dict().items())
-
-
 @pytest.mark.usefixtures("folder")
 def test_weights_of_a_named_model(folder: Path) -> None:
     state = randomize_statistics(load_model("factories:plain").model, 9).state_dict()
@@ -172,31 +152,6 @@ def test_given_weights_are_not_randomized(tmp_path: Path) -> None:
     loaded = load_model("timm:test_resnet", weights=tmp_path / "w.pt")
     assert not loaded.is_random
     assert all(torch.equal(state[key], value) for key, value in loaded.model.state_dict().items())
-
-
-def test_missing_weights(tmp_path: Path) -> None:
-    for path in (tmp_path / "w.pt", tmp_path):
-        refused(re.escape(f"there is no file {path}: check the path."), path)
-
-
-@pytest.mark.parametrize("kept", [0, 1, 10, 100, -100, -1])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_truncated_weights(tmp_path: Path, kept: int, zipped: bool) -> None:
-    path = tmp_path / "w.pt"
-    torch.save(small().state_dict(), path, _use_new_zipfile_serialization=zipped)
-    path.write_bytes(path.read_bytes()[:kept])
-    start = re.escape(f"{path} cannot be read as weights alone (")
-    refused(rf"{start}.+\): save the model's state_dict with torch\.save\.", path)
-
-
-@pytest.mark.parametrize(
-    "state", [{}, [1, 2], 3, torch.zeros(2), {"0.weight": "text"}, {1: torch.zeros(2)}]
-)
-def test_what_is_no_state_dict(tmp_path: Path, state: object) -> None:
-    path = tmp_path / "w.pt"
-    torch.save(state, path)
-    start = re.escape(f"{path} does not fit Sequential (")
-    refused(rf"{start}.+\): give the weights of this very model\.", path)
 
 
 @pytest.mark.parametrize("text", ["", "x", "3x", "1x0", "1,2", "one"])
