@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +13,13 @@ from torch import nn
 from bnfuse.checkpoint import load_weights
 from bnfuse.errors import RequestError
 from bnfuse.extras import require
+from bnfuse.factory import FORMS, from_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnfuse.importing.convert import Imported
 
-_FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx or net.pt2"
 _IMAGE = (1, 3, 224, 224)
 _VIDEO = (1, 3, 16, 112, 112)
 
@@ -73,7 +71,7 @@ def load_model(
         return _from_file(Path(spec), weights, shapes, seed, allow_pickle)
     source, _, name = spec.partition(":")
     if not source or not name:
-        raise RequestError(f"there is no model {spec!r}: write one like {_FORMS}.")
+        raise RequestError(f"there is no model {spec!r}: write one like {FORMS}.")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if source == "torchvision":
@@ -81,7 +79,8 @@ def load_model(
         elif source == "timm":
             model, example = _from_timm(name)
         else:
-            model, example = _from_factory(source, name)
+            model, given = from_factory(source, name)
+            example = given or (torch.randn(_IMAGE),)
         is_random = source in ("torchvision", "timm") and weights is None
         if weights is not None:
             load_weights(model, weights)
@@ -157,38 +156,6 @@ def _from_file(
 
     model = load(path, allow_pickle=allow_pickle)
     return LoadedModel(model, example_for(model, sizes, seed), is_random=False)
-
-
-def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:
-    folder = str(Path.cwd())
-    if folder not in sys.path:  # a console script does not look in the current folder
-        sys.path.insert(0, folder)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # the module's own code runs and can raise anything
-        close = difflib.get_close_matches(module_name, ("torchvision", "timm"), n=1)
-        hint = f"did you mean {close[0]}:{name}?" if close else f"write a model like {_FORMS}."
-        raise RequestError(
-            f"{module_name!r} cannot be imported ({type(error).__name__}: {error}): {hint}"
-        ) from error
-    factory = getattr(module, name, None)
-    if factory is None:
-        raise RequestError(f"there is no {name!r} in {module_name!r}: name what is there.")
-    try:
-        made = factory()
-    except Exception as error:
-        raise RequestError(
-            f"{module_name}:{name} called without arguments raised {type(error).__name__} "
-            f"({error}): name a function that needs none."
-        ) from error
-    is_pair = isinstance(made, tuple) and len(made) == 2
-    model, example = made if is_pair else (made, (torch.randn(_IMAGE),))
-    if not isinstance(model, nn.Module):
-        raise RequestError(
-            f"{module_name}:{name} returned an object of type {type(model).__name__}: "
-            "let it return a torch.nn.Module, or one and a tuple of example inputs."
-        )
-    return model, tuple(example) if isinstance(example, tuple | list) else (example,)
 
 
 def _unknown(source: str, name: str, known: Sequence[str]) -> RequestError:

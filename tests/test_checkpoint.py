@@ -127,7 +127,8 @@ def test_text_under_the_name_of_safetensors(tmp_path: Path) -> None:
 
 def test_a_program(path: Path) -> None:
     with pytest.warns(Warning, match="torch.jit"):
-        torch.jit.script(nn.Linear(2, 2)).save(path)
+        program: Any = torch.jit.script(nn.Linear(2, 2))
+    program.save(path)
     refused(f"is a TorchScript archive, which holds a program: {SAVE}", path)
 
 
