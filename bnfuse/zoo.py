@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from bnfuse.checkpoint import load_weights
-from bnfuse.errors import RequestError
+from bnfuse.errors import MissingDependencyError, RequestError
 from bnfuse.extras import require
 from bnfuse.factory import FORMS, from_factory
 
@@ -71,7 +72,7 @@ def load_model(
         return _from_file(Path(spec), weights, shapes, seed, allow_pickle)
     source, _, name = spec.partition(":")
     if not source or not name:
-        raise RequestError(f"there is no model {spec!r}: write one like {FORMS}.")
+        raise RequestError(f"there is no model {spec!r}: {_meant(spec)}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if source == "torchvision":
@@ -80,7 +81,7 @@ def load_model(
             model, example = _from_timm(name)
         else:
             model, given = from_factory(source, name)
-            example = given or (torch.randn(_IMAGE),)
+            example = (torch.randn(_IMAGE),) if given is None else given
         is_random = source in ("torchvision", "timm") and weights is None
         if weights is not None:
             load_weights(model, weights)
@@ -162,6 +163,32 @@ def _unknown(source: str, name: str, known: Sequence[str]) -> RequestError:
     close = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"see {source}'s list of models."
     return RequestError(f"{source} has no model {name!r}: {hint}")
+
+
+def _meant(spec: str) -> str:
+    """Return what a user may have meant by a name that does not say where the model is from."""
+    path = Path(spec)
+    if path.suffix in (".engine", ".plan"):
+        return "an engine has no layers to read, so name the model it was built from."
+    if path.is_file() and path.suffix == ".py":
+        return f"name a function in the file, like {path.stem}:load."
+    if path.is_file():
+        return f"write one like {FORMS}, and give a file of weights with --weights."
+    known = _listed() if ":" not in spec else {}
+    names = {name for listed in known.values() for name in listed}
+    close = [spec] if spec in names else difflib.get_close_matches(spec, names, cutoff=0.8)
+    full = [f"{source}:{name}" for name in close for source in known if name in known[source]]
+    return f"did you mean {' or '.join(full[:3])}?" if full else f"write one like {FORMS}."
+
+
+def _listed() -> dict[str, frozenset[str]]:
+    """Return the names of models, by the package that has them, as far as they are installed."""
+    found: dict[str, frozenset[str]] = {}
+    for source, module in (("torchvision", "torchvision.models"), ("timm", "timm")):
+        with suppress(MissingDependencyError):
+            package = require(module, f"for models named {source}:...")
+            found[source] = frozenset(package.list_models())
+    return found
 
 
 def _as_shape(text: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bnfuse.errors import RequestError
+from bnfuse.factory import FORMS
 from bnfuse.zoo import load_model, randomize_statistics
 from tests.importing.support import Case, numbers
 
@@ -27,6 +28,9 @@ def pair():
 
 def listed():
     return plain(), [torch.ones(1, 3, 4, 4)]
+
+def empty():
+    return plain(), ()
 
 def tensor():
     return plain(), torch.ones(2, 3, 4, 4)
@@ -152,6 +156,41 @@ def test_given_weights_are_not_randomized(tmp_path: Path) -> None:
     loaded = load_model("timm:test_resnet", weights=tmp_path / "w.pt")
     assert not loaded.is_random
     assert all(torch.equal(state[key], value) for key, value in loaded.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [
+        ("resnet50", "did you mean torchvision:resnet50 or timm:resnet50?"),
+        ("levit_128s", "did you mean timm:levit_128s?"),
+        ("shufflenet_v2_x0_5", "did you mean torchvision:shufflenet_v2_x0_5?"),
+        ("squeezenet1", "did you mean torchvision:squeezenet1_1 or torchvision:squeezenet1_0?"),
+        ("q_q_q", f"write one like {FORMS}."),
+        ("", f"write one like {FORMS}."),
+        (":resnet50", f"write one like {FORMS}."),
+        ("resnet50:", f"write one like {FORMS}."),
+        ("net.engine", "an engine has no layers to read, so name the model it was built from."),
+        ("factories.py", "name a function in the file, like factories:load."),
+        ("w.pt", f"write one like {FORMS}, and give a file of weights with --weights."),
+    ],
+)
+def test_a_name_without_what_the_model_is_from(folder: Path, spec: str, remedy: str) -> None:
+    (folder / "w.pt").touch()
+    with pytest.raises(RequestError, match=re.escape(f"there is no model {spec!r}: {remedy}")):
+        load_model(spec)
+
+
+def test_a_name_is_looked_for_in_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(RequestError, match=r"did you mean torchvision:resnet50\?$"):
+        load_model("resnet50")
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(RequestError, match=r"write one like torchvision:resnet50, .+\.$"):
+        load_model("resnet50")
+
+
+def test_an_example_of_no_inputs_stays_one(folder: Path) -> None:
+    assert load_model("factories:empty").example_inputs == ()
 
 
 @pytest.mark.parametrize("text", ["", "x", "3x", "1x0", "1,2", "one"])

@@ -20,7 +20,10 @@ FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx
 @pytest.mark.parametrize(
     ("spec", "wanted"),
     [
-        ("resnet50", f"there is no model 'resnet50': write one like {FORMS}."),
+        (
+            "resnet50",
+            "there is no model 'resnet50': did you mean torchvision:resnet50 or timm:resnet50?",
+        ),
         ("timm:", f"there is no model 'timm:': write one like {FORMS}."),
         (":resnet50", f"there is no model ':resnet50': write one like {FORMS}."),
         (
