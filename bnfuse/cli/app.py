@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bnfuse import __version__
 from bnfuse.bench import benchmark
@@ -36,7 +37,28 @@ from bnfuse.validation import verify as verify_model
 from bnfuse.validation.plotting import format_of
 from bnfuse.zoo import LoadedModel, load_model
 
+_EXIT_CODES = (
+    "Exit codes: 0 where all went well; 1 for an error, which stderr has in one sentence, for a "
+    "difference that verify found and for a conflict that doctor found; 2 for an unknown command "
+    "or option; 130 after Ctrl-C. A file that a command did not finish is as it was before."
+)
+
+
+class _Commands(TyperGroup):
+    """The commands, of which an interrupt says a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            note("interrupted: no file was left half-written.")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
+    epilog=_EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
