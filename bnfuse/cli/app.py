@@ -26,7 +26,7 @@ from bnfuse.cli.arguments import (
 )
 from bnfuse.cli.doctor import diagnose
 from bnfuse.cli.terminal import OUT, error, note, progress, stage
-from bnfuse.cli.writing import check_name, written
+from bnfuse.cli.writing import check_name, check_not_read, written
 from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.export.atomic import atomic_file
 from bnfuse.export.stored_report import read_report
@@ -122,6 +122,7 @@ def optimize(
 ) -> None:
     """Fold a model's batch norms and write it to a file that was run and compared."""
     check_name(output)
+    check_not_read(output, {"MODEL": model, "--weights": weights})
     loaded = _load(model, weights, shape, allow_pickle)
     with stage("Optimizing, exporting and comparing"):
         done = written(loaded, output, skip or ())
@@ -185,6 +186,8 @@ def bench(
     ] = None,
 ) -> None:
     """Time a model as it is, optimized, and in ONNX Runtime, in alternating blocks of calls."""
+    if output is not None:
+        check_not_read(output, {"MODEL": model, "FILE": file, "--weights": weights})
     loaded = _load(model, weights, shape, allow_pickle)
     with ExitStack() as stack:
         # An unwritable path is known before any measuring.
