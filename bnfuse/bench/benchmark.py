@@ -46,16 +46,18 @@ def benchmark(
         example_inputs: Positional arguments of the call to time.
         example_kwargs: Keyword arguments of that call.
         seconds: About how long to measure, preparation apart.
-        onnx: An exported file to time; by default the optimized model is exported to a temporary
-            one.
+        onnx: An exported ``.onnx`` file to time; by default the optimized model is exported to a
+            temporary one.
         device: Where to run; a CUDA device where there is one, by default.
         on_progress: Called with the fraction of the measuring that is done.
 
     Raises:
         RequestError: The model is not one that ``optimize`` takes, or cannot run on the inputs, or
-            the given file cannot.
+            the given file cannot, or is of another kind.
     """
     check_request(model)
+    if onnx is not None:
+        check_file(Path(onnx))
     if not 0 < seconds < math.inf:
         raise RequestError(f"seconds is {seconds}: pass how long to measure, such as 10.")
     place = chosen_device(device)
@@ -73,6 +75,25 @@ def benchmark(
         blocks = _measure(calls, seconds, place.type == "cuda", on_progress)
     timings = tuple(Timing(name, tuple(map(tuple, blocks[name]))) for name in calls)
     return Benchmark(type(model).__name__, environment(), timings, tuple(left_out))
+
+
+def check_file(path: Path) -> None:
+    """Look at the file that is to be timed, before anything is done for it.
+
+    Raises:
+        RequestError: There is no such file, or onnxruntime runs none of its kind.
+    """
+    if path.suffix != ".onnx":
+        what = f"ends in {path.suffix}" if path.suffix else "has no suffix"
+        instead = "leave it out to time the optimized model"
+        if path.suffix == ".pt2":
+            instead = f"time it as the model itself, as bnfuse bench {path} does"
+        raise RequestError(
+            f"bench times .onnx files beside the model, and {path} {what}: pass a file that "
+            f"bnfuse.export_onnx wrote, or {instead}."
+        )
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}: check the path.")
 
 
 def _torch_calls(model: nn.Module, call: Arguments, place: torch.device) -> Calls:

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from bnfuse import __version__
 from bnfuse.bench import benchmark
+from bnfuse.bench.benchmark import check_file
 from bnfuse.cli import demo as demo_command
 from bnfuse.cli.arguments import (
     AllowPickle,
@@ -186,6 +187,8 @@ def bench(
     ] = None,
 ) -> None:
     """Time a model as it is, optimized, and in ONNX Runtime, in alternating blocks of calls."""
+    if file is not None:
+        check_file(file)
     if output is not None:
         check_not_read(output, {"MODEL": model, "FILE": file, "--weights": weights})
     loaded = _load(model, weights, shape, allow_pickle)

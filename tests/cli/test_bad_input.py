@@ -73,6 +73,23 @@ def test_file_of_another_kind(run: Run, folder: Path) -> None:
     refused(run, folder, wanted, "verify", TINY, "net.tflite")
 
 
+def test_file_that_bench_does_not_time(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnfuse.cli.app.load_model", lambda *_, **__: pytest.fail("too late"))
+    start = "bench times .onnx files beside the model, and net"
+    for kind, instead in (
+        ("pt2", "time it as the model itself, as bnfuse bench net.pt2 does"),
+        ("engine", "leave it out to time the optimized model"),
+    ):
+        wanted = (
+            f"{start}.{kind} ends in .{kind}: pass a file that bnfuse.export_onnx wrote, or "
+            f"{instead}."
+        )
+        refused(run, folder, wanted, "bench", TINY, f"net.{kind}")
+    refused(run, folder, "there is no file net.onnx: check the path.", "bench", TINY, "net.onnx")
+
+
 def test_engine_without_its_facts(run: Run, folder: Path) -> None:
     (folder / "net.engine").write_bytes(b"engine")
     wanted = (
