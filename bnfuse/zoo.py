@@ -34,12 +34,14 @@ class LoadedModel:
         example_inputs: Positional arguments of a call.
         is_random: Whether its weights are random.
         imported: The file it was read from.
+        is_guessed: Whether nobody said what the inputs are: they are an image of the usual size.
     """
 
     model: nn.Module
     example_inputs: tuple[Any, ...]
     is_random: bool
     imported: Imported | None = None
+    is_guessed: bool = False
 
 
 def load_model(
@@ -70,6 +72,7 @@ def load_model(
     """
     if Path(spec).suffix in (".onnx", ".pt2"):
         return _from_file(Path(spec), weights, shapes, seed, allow_pickle)
+    is_guessed = False
     source, _, name = spec.partition(":")
     if not source or not name:
         raise RequestError(f"there is no model {spec!r}: {_meant(spec)}")
@@ -82,6 +85,7 @@ def load_model(
         else:
             model, given = from_factory(source, name)
             example = (torch.randn(_IMAGE),) if given is None else given
+            is_guessed = given is None and not shapes
         is_random = source in ("torchvision", "timm") and weights is None
         if weights is not None:
             load_weights(model, weights)
@@ -89,7 +93,7 @@ def load_model(
             randomize_statistics(model, seed)
         if shapes:
             example = tuple(torch.randn(*_as_shape(shape)) for shape in shapes)
-    return LoadedModel(model.eval(), example, is_random)
+    return LoadedModel(model.eval(), example, is_random, is_guessed=is_guessed)
 
 
 def randomize_statistics(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -80,6 +80,8 @@ def test_factory_in_the_current_folder(name: str, shape: tuple[int, ...]) -> Non
     assert isinstance(loaded.example_inputs, tuple)
     assert [x.shape for x in loaded.example_inputs] == [shape]
     assert not loaded.is_random
+    assert loaded.is_guessed == (name == "plain")
+    assert not load_model(f"factories:{name}", shapes=["1x3x4x4"]).is_guessed
     assert not loaded.model.training
     assert torch.equal(loaded.model.get_buffer("1.running_mean"), torch.zeros(2))
 

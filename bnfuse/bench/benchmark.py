@@ -18,6 +18,7 @@ from bnfuse.device import chosen_device
 from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.optimizer import optimize
 from bnfuse.validation.inputs import map_tensors
+from bnfuse.validation.obstacle import cannot_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,10 +104,7 @@ def _torch_calls(model: nn.Module, call: Arguments, place: torch.device) -> Call
     try:
         eager(*args, **kwargs)
     except Exception as error:
-        raise RequestError(
-            f"{type(model).__name__} cannot run on the example inputs "
-            f"({type(error).__name__}: {error}): pass inputs that the model accepts."
-        ) from error
+        raise cannot_run(model, error) from error
     optimized = optimize(eager, args, kwargs, validate=False)
     return {
         "eager": lambda: eager(*args, **kwargs),

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from bnfuse import __version__
 from bnfuse.bench import benchmark
 from bnfuse.bench.benchmark import check_file
 from bnfuse.cli import demo as demo_command
@@ -26,6 +24,7 @@ from bnfuse.cli.arguments import (
     Weights,
 )
 from bnfuse.cli.doctor import diagnose
+from bnfuse.cli.group import EXIT_CODES, Commands, show_version
 from bnfuse.cli.terminal import OUT, error, note, progress, stage
 from bnfuse.cli.writing import check_name, check_not_read, written
 from bnfuse.errors import BnfuseError, RequestError
@@ -35,31 +34,13 @@ from bnfuse.optimizer import explain as explain_model
 from bnfuse.optimizer import optimize as optimize_model
 from bnfuse.report.render import as_table
 from bnfuse.validation import verify as verify_model
+from bnfuse.validation.obstacle import obstacle
 from bnfuse.validation.plotting import format_of
 from bnfuse.zoo import LoadedModel, load_model
 
-_EXIT_CODES = (
-    "Exit codes: 0 where all went well; 1 for an error, which stderr has in one sentence, for a "
-    "difference that verify found and for a conflict that doctor found; 2 for an unknown command "
-    "or option; 130 after Ctrl-C. A file that a command did not finish is as it was before."
-)
-
-
-class _Commands(TyperGroup):
-    """The commands, of which an interrupt says a word."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            note("interrupted: no file was left half-written.")
-            raise typer.Exit(130) from None
-
-
 app = typer.Typer(
-    cls=_Commands,
-    epilog=_EXIT_CODES,
+    cls=Commands,
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,16 +48,11 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        OUT.print(f"bnfuse {__version__}", highlight=False)
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Options before the command."""
@@ -105,7 +81,7 @@ def explain(
     """Say what happens to each batch norm of a model, and why, without changing anything."""
     loaded = _load(model, weights, shape, allow_pickle)
     with stage("Optimizing"):
-        made = explain_model(loaded.model, loaded.example_inputs, skip=skip or ())
+        made = explain_model(loaded.model, _example_of(loaded), skip=skip or ())
     OUT.print_json(data=made.to_dict()) if as_json else OUT.print(as_table(made))
 
 
@@ -238,6 +214,14 @@ def _load(
     if loaded.is_random:
         note("Weights and batch-norm statistics are random; --weights FILE loads trained ones.")
     return loaded
+
+
+def _example_of(loaded: LoadedModel) -> tuple[Any, ...] | None:
+    """Return the inputs to explain a model with; it needs none, so a wrong guess is left out."""
+    if not loaded.is_guessed or not obstacle(loaded.model, (loaded.example_inputs, {})):
+        return loaded.example_inputs
+    note("The model takes no 1x3x224x224, so no inputs are used; --input SHAPE gives them.")
+    return None
 
 
 def main() -> None:

@@ -148,7 +148,8 @@ def test_what_is_no_model_is_refused() -> None:
 def test_inputs_that_do_not_fit_are_refused() -> None:
     wanted = (
         "Sequential cannot run on the example inputs (RuntimeError: mat1 and mat2 shapes cannot "
-        "be multiplied (2x5 and 4x3)): pass inputs that the model accepts."
+        "be multiplied (2x5 and 4x3)): pass inputs that the model accepts, "
+        "or --input SHAPE on the command line."
     )
     refused(wanted, tiny(), (torch.randn(2, 5),))
 

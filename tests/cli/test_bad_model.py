@@ -66,7 +66,7 @@ FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx
         (
             "tinymodels:failing",
             (
-                "the factory tinymodels:failing raised ValueError (it is broken, line 30 of "
+                "the factory tinymodels:failing raised ValueError (it is broken, line 33 of "
                 "tinymodels.py): mend it, or name another."
             ),
         ),
