@@ -17,8 +17,13 @@ from bnfuse.cli.arguments import (
     Device,
     ExportedFile,
     Json,
+    JsonFile,
     Model,
     OnnxFile,
+    Output,
+    PerLayer,
+    Plot,
+    Seconds,
     Shapes,
     Skip,
     Weights,
@@ -61,9 +66,12 @@ def _options(
 @app.command()
 def demo(
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where to write the ONNX file.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The ONNX file to write, of some 100 MB."
+        ),
     ] = Path("resnet50.onnx"),
-    seconds: Annotated[float, typer.Option(help="How long to measure latency.")] = 15.0,
+    seconds: Seconds = 15.0,
 ) -> None:
     """Fold, check, export and time torchvision's ResNet-50; needs no download."""
     demo_command.run(output, seconds)
@@ -88,10 +96,7 @@ def explain(
 @app.command()
 def optimize(
     model: Model,
-    output: Annotated[
-        Path,
-        typer.Option("-o", "--output", help="What to write: net.onnx, net.pt2, net.engine."),
-    ],
+    output: Output,
     weights: Weights = None,
     shape: Shapes = None,
     allow_pickle: AllowPickle = False,
@@ -119,13 +124,8 @@ def verify(
     shape: Shapes = None,
     allow_pickle: AllowPickle = False,
     device: Device = None,
-    per_layer: Annotated[
-        bool, typer.Option("--per-layer", help="Show where the error grows, layer by layer.")
-    ] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="A picture of that to write: layers.png.", show_default=False),
-    ] = None,
+    per_layer: PerLayer = False,
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Compare an exported file, or the optimized model, with the unfused model in float64."""
@@ -157,10 +157,8 @@ def bench(
     shape: Shapes = None,
     allow_pickle: AllowPickle = False,
     device: Device = None,
-    seconds: Annotated[float, typer.Option(help="How long to measure.")] = 10.0,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A JSON file to write as well.")
-    ] = None,
+    seconds: Seconds = 10.0,
+    output: JsonFile = None,
 ) -> None:
     """Time a model as it is, optimized, and in ONNX Runtime, in alternating blocks of calls."""
     if file is not None:
@@ -188,7 +186,7 @@ def bench(
 @app.command()
 def report(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file bnfuse wrote.")
+        Path, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file that bnfuse wrote.")
     ],
     as_json: Json = False,
 ) -> None:

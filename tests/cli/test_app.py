@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from tests.cli.support import TINY, help_of
 if TYPE_CHECKING:
     from tests.cli.support import Run
 
-ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = {
     "demo": ["--output", "--seconds"],
     "explain": ["MODEL", "--weights", "--allow-pickle", "--skip", "--json"],
@@ -41,6 +41,22 @@ def test_help_names_every_argument(command: str) -> None:
     text = help_of(command)
     assert [name for name in ARGUMENTS[command] if name not in text] == []
     assert f"bnfuse {command}" in text.replace("root", "bnfuse").replace("main", "bnfuse")
+
+
+def test_every_option_is_described_with_its_default() -> None:
+    described = 0
+    for command in app.registered_commands:
+        callback = command.callback
+        assert callback is not None
+        hints = get_type_hints(callback, include_extras=True)
+        for name, parameter in inspect.signature(callback).parameters.items():
+            (info,) = get_args(hints[name])[1:]
+            is_settled = parameter.default is inspect.Parameter.empty or info.show_default
+            assert info.help, f"{callback.__name__} {name}"
+            tells = any(word in info.help for word in ("ithout", "With --per-layer"))
+            assert tells or (is_settled and parameter.default is not None), info.help
+            described += 1
+    assert described > 25
 
 
 def test_help_names_every_command() -> None:
