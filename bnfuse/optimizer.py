@@ -15,6 +15,7 @@ from bnfuse.kernels.tune import tune as measure
 from bnfuse.passes import PIPELINE, Pass
 from bnfuse.report.report import report
 from bnfuse.validation.inputs import map_tensors
+from bnfuse.validation.obstacle import beside, check_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +107,8 @@ def explain(
 
     Args:
         model: Any ``nn.Module`` in eval mode; it is not changed.
-        example_inputs: Positional arguments of a call, as in ``optimize``.
+        example_inputs: Positional arguments of a call, as in ``optimize``; a copy of the model is
+            called with them first.
         example_kwargs: Keyword arguments of that call.
         skip: Layers to leave alone, as in ``optimize``.
 
@@ -118,6 +120,10 @@ def explain(
     >>> explain(net).kept[0].reason
     'no-linear-producer'
     """
+    model = check_request(model)
+    if example_inputs is not None:
+        example = check_example(example_inputs, example_kwargs)
+        check_call(model, beside(model, example))  # optimize compares on it, and would say so
     return report(rewritten(model, example_inputs, example_kwargs, skip=skip))
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from bnfuse.errors import RequestError
+from bnfuse.checkpoint import load_weights
+from bnfuse.errors import MissingDependencyError, RequestError
 from bnfuse.extras import require
+from bnfuse.factory import FORMS, from_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnfuse.importing.convert import Imported
 
-_FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx or net.pt2"
 _IMAGE = (1, 3, 224, 224)
 _VIDEO = (1, 3, 16, 112, 112)
 
@@ -34,12 +34,14 @@ class LoadedModel:
         example_inputs: Positional arguments of a call.
         is_random: Whether its weights are random.
         imported: The file it was read from.
+        is_guessed: Whether nobody said what the inputs are: they are an image of the usual size.
     """
 
     model: nn.Module
     example_inputs: tuple[Any, ...]
     is_random: bool
     imported: Imported | None = None
+    is_guessed: bool = False
 
 
 def load_model(
@@ -70,9 +72,10 @@ def load_model(
     """
     if Path(spec).suffix in (".onnx", ".pt2"):
         return _from_file(Path(spec), weights, shapes, seed, allow_pickle)
+    is_guessed = False
     source, _, name = spec.partition(":")
     if not source or not name:
-        raise RequestError(f"there is no model {spec!r}: write one like {_FORMS}.")
+        raise RequestError(f"there is no model {spec!r}: {_meant(spec)}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if source == "torchvision":
@@ -80,7 +83,9 @@ def load_model(
         elif source == "timm":
             model, example = _from_timm(name)
         else:
-            model, example = _from_factory(source, name)
+            model, given = from_factory(source, name)
+            example = (torch.randn(_IMAGE),) if given is None else given
+            is_guessed = given is None and not shapes
         is_random = source in ("torchvision", "timm") and weights is None
         if weights is not None:
             load_weights(model, weights)
@@ -88,39 +93,7 @@ def load_model(
             randomize_statistics(model, seed)
         if shapes:
             example = tuple(torch.randn(*_as_shape(shape)) for shape in shapes)
-    return LoadedModel(model.eval(), example, is_random)
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a state dict, plain or under the key ``state_dict`` or ``model``.
-
-    The file is read with ``weights_only=True``, which builds tensors and containers and runs no
-    code.
-
-    Raises:
-        RequestError: There is no such file, it holds more than weights, or they do not fit.
-    """
-    if not path.is_file():
-        raise RequestError(f"there is no file {path}: check the path.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes of another kind can raise anything
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(
-            f"{path} cannot be read as weights alone ({first_line}): "
-            "save the model's state_dict with torch.save."
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise RequestError(
-            f"{path} does not fit {type(model).__name__} ({' '.join(lines[:2])}): "
-            "give the weights of this very model."
-        ) from error
+    return LoadedModel(model.eval(), example, is_random, is_guessed=is_guessed)
 
 
 def randomize_statistics(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -190,42 +163,36 @@ def _from_file(
     return LoadedModel(model, example_for(model, sizes, seed), is_random=False)
 
 
-def _from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:
-    folder = str(Path.cwd())
-    if folder not in sys.path:  # a console script does not look in the current folder
-        sys.path.insert(0, folder)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # the module's own code runs and can raise anything
-        close = difflib.get_close_matches(module_name, ("torchvision", "timm"), n=1)
-        hint = f"did you mean {close[0]}:{name}?" if close else f"write a model like {_FORMS}."
-        raise RequestError(
-            f"{module_name!r} cannot be imported ({type(error).__name__}: {error}): {hint}"
-        ) from error
-    factory = getattr(module, name, None)
-    if factory is None:
-        raise RequestError(f"there is no {name!r} in {module_name!r}: name what is there.")
-    try:
-        made = factory()
-    except Exception as error:
-        raise RequestError(
-            f"{module_name}:{name} called without arguments raised {type(error).__name__} "
-            f"({error}): name a function that needs none."
-        ) from error
-    is_pair = isinstance(made, tuple) and len(made) == 2
-    model, example = made if is_pair else (made, (torch.randn(_IMAGE),))
-    if not isinstance(model, nn.Module):
-        raise RequestError(
-            f"{module_name}:{name} returned an object of type {type(model).__name__}: "
-            "let it return a torch.nn.Module, or one and a tuple of example inputs."
-        )
-    return model, tuple(example) if isinstance(example, tuple | list) else (example,)
-
-
 def _unknown(source: str, name: str, known: Sequence[str]) -> RequestError:
     close = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"see {source}'s list of models."
     return RequestError(f"{source} has no model {name!r}: {hint}")
+
+
+def _meant(spec: str) -> str:
+    """Return what a user may have meant by a name that does not say where the model is from."""
+    path = Path(spec)
+    if path.suffix in (".engine", ".plan"):
+        return "an engine has no layers to read, so name the model it was built from."
+    if path.is_file() and path.suffix == ".py":
+        return f"name a function in the file, like {path.stem}:load."
+    if path.is_file():
+        return f"write one like {FORMS}, and give a file of weights with --weights."
+    known = _listed() if ":" not in spec else {}
+    names = {name for listed in known.values() for name in listed}
+    close = [spec] if spec in names else difflib.get_close_matches(spec, names, cutoff=0.8)
+    full = [f"{source}:{name}" for name in close for source in known if name in known[source]]
+    return f"did you mean {' or '.join(full[:3])}?" if full else f"write one like {FORMS}."
+
+
+def _listed() -> dict[str, frozenset[str]]:
+    """Return the names of models, by the package that has them, as far as they are installed."""
+    found: dict[str, frozenset[str]] = {}
+    for source, module in (("torchvision", "torchvision.models"), ("timm", "timm")):
+        with suppress(MissingDependencyError):
+            package = require(module, f"for models named {source}:...")
+            found[source] = frozenset(package.list_models())
+    return found
 
 
 def _as_shape(text: str) -> tuple[int, ...]:

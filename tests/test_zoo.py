@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from bnfuse.errors import RequestError
-from bnfuse.zoo import load_model, load_weights, randomize_statistics
+from bnfuse.factory import FORMS
+from bnfuse.zoo import load_model, randomize_statistics
 from tests.importing.support import Case, numbers
 
 FACTORIES = """
@@ -28,6 +29,9 @@ def pair():
 def listed():
     return plain(), [torch.ones(1, 3, 4, 4)]
 
+def empty():
+    return plain(), ()
+
 def tensor():
     return plain(), torch.ones(2, 3, 4, 4)
 """
@@ -41,17 +45,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "factories", raising=False)
     return tmp_path
-
-
-def small() -> nn.Module:
-    """Return a small model whose weights are those of its seed."""
-    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-
-
-def refused(wanted: str, path: Path) -> None:
-    """Check that weights are refused with a message."""
-    with pytest.raises(RequestError, match=f"^{wanted}$"):
-        load_weights(small(), path)
 
 
 def test_torchvision_model() -> None:
@@ -87,6 +80,8 @@ def test_factory_in_the_current_folder(name: str, shape: tuple[int, ...]) -> Non
     assert isinstance(loaded.example_inputs, tuple)
     assert [x.shape for x in loaded.example_inputs] == [shape]
     assert not loaded.is_random
+    assert loaded.is_guessed == (name == "plain")
+    assert not load_model(f"factories:{name}", shapes=["1x3x4x4"]).is_guessed
     assert not loaded.model.training
     assert torch.equal(loaded.model.get_buffer("1.running_mean"), torch.zeros(2))
 
@@ -149,15 +144,6 @@ def test_only_batch_norms_are_randomized() -> None:
     assert changed == ["2.running_mean", "2.running_var"]
 
 
-@pytest.mark.parametrize("wrapped", [None, "state_dict", "model"])
-def test_weights_are_loaded(tmp_path: Path, wrapped: str | None) -> None:
-    source, target = randomize_statistics(small(), 1), small()
-    state: dict[str, Any] = source.state_dict()
-    torch.save({wrapped: state, "epoch": 3} if wrapped else state, tmp_path / "w.pt")
-    load_weights(target, tmp_path / "w.pt")
-    assert all(torch.equal(state[key], value) for key, value in target.state_dict().items())
-
-
 @pytest.mark.usefixtures("folder")
 def test_weights_of_a_named_model(folder: Path) -> None:
     state = randomize_statistics(load_model("factories:plain").model, 9).state_dict()
@@ -174,29 +160,39 @@ def test_given_weights_are_not_randomized(tmp_path: Path) -> None:
     assert all(torch.equal(state[key], value) for key, value in loaded.model.state_dict().items())
 
 
-def test_missing_weights(tmp_path: Path) -> None:
-    for path in (tmp_path / "w.pt", tmp_path):
-        refused(re.escape(f"there is no file {path}: check the path."), path)
-
-
-@pytest.mark.parametrize("kept", [0, 1, 10, 100, -100, -1])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_truncated_weights(tmp_path: Path, kept: int, zipped: bool) -> None:
-    path = tmp_path / "w.pt"
-    torch.save(small().state_dict(), path, _use_new_zipfile_serialization=zipped)
-    path.write_bytes(path.read_bytes()[:kept])
-    start = re.escape(f"{path} cannot be read as weights alone (")
-    refused(rf"{start}.+\): save the model's state_dict with torch\.save\.", path)
-
-
 @pytest.mark.parametrize(
-    "state", [{}, [1, 2], 3, torch.zeros(2), {"0.weight": "text"}, {1: torch.zeros(2)}]
+    ("spec", "remedy"),
+    [
+        ("resnet50", "did you mean torchvision:resnet50 or timm:resnet50?"),
+        ("levit_128s", "did you mean timm:levit_128s?"),
+        ("shufflenet_v2_x0_5", "did you mean torchvision:shufflenet_v2_x0_5?"),
+        ("squeezenet1", "did you mean torchvision:squeezenet1_1 or torchvision:squeezenet1_0?"),
+        ("q_q_q", f"write one like {FORMS}."),
+        ("", f"write one like {FORMS}."),
+        (":resnet50", f"write one like {FORMS}."),
+        ("resnet50:", f"write one like {FORMS}."),
+        ("net.engine", "an engine has no layers to read, so name the model it was built from."),
+        ("factories.py", "name a function in the file, like factories:load."),
+        ("w.pt", f"write one like {FORMS}, and give a file of weights with --weights."),
+    ],
 )
-def test_what_is_no_state_dict(tmp_path: Path, state: object) -> None:
-    path = tmp_path / "w.pt"
-    torch.save(state, path)
-    start = re.escape(f"{path} does not fit Sequential (")
-    refused(rf"{start}.+\): give the weights of this very model\.", path)
+def test_a_name_without_what_the_model_is_from(folder: Path, spec: str, remedy: str) -> None:
+    (folder / "w.pt").touch()
+    with pytest.raises(RequestError, match=re.escape(f"there is no model {spec!r}: {remedy}")):
+        load_model(spec)
+
+
+def test_a_name_is_looked_for_in_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(RequestError, match=r"did you mean torchvision:resnet50\?$"):
+        load_model("resnet50")
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(RequestError, match=r"write one like torchvision:resnet50, .+\.$"):
+        load_model("resnet50")
+
+
+def test_an_example_of_no_inputs_stays_one(folder: Path) -> None:
+    assert load_model("factories:empty").example_inputs == ()
 
 
 @pytest.mark.parametrize("text", ["", "x", "3x", "1x0", "1,2", "one"])

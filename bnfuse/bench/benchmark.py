@@ -18,6 +18,7 @@ from bnfuse.device import chosen_device
 from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.optimizer import optimize
 from bnfuse.validation.inputs import map_tensors
+from bnfuse.validation.obstacle import cannot_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,16 +47,18 @@ def benchmark(
         example_inputs: Positional arguments of the call to time.
         example_kwargs: Keyword arguments of that call.
         seconds: About how long to measure, preparation apart.
-        onnx: An exported file to time; by default the optimized model is exported to a temporary
-            one.
+        onnx: An exported ``.onnx`` file to time; by default the optimized model is exported to a
+            temporary one.
         device: Where to run; a CUDA device where there is one, by default.
         on_progress: Called with the fraction of the measuring that is done.
 
     Raises:
         RequestError: The model is not one that ``optimize`` takes, or cannot run on the inputs, or
-            the given file cannot.
+            the given file cannot, or is of another kind.
     """
     check_request(model)
+    if onnx is not None:
+        check_file(Path(onnx))
     if not 0 < seconds < math.inf:
         raise RequestError(f"seconds is {seconds}: pass how long to measure, such as 10.")
     place = chosen_device(device)
@@ -75,6 +78,25 @@ def benchmark(
     return Benchmark(type(model).__name__, environment(), timings, tuple(left_out))
 
 
+def check_file(path: Path) -> None:
+    """Look at the file that is to be timed, before anything is done for it.
+
+    Raises:
+        RequestError: There is no such file, or onnxruntime runs none of its kind.
+    """
+    if path.suffix != ".onnx":
+        what = f"ends in {path.suffix}" if path.suffix else "has no suffix"
+        instead = "leave it out to time the optimized model"
+        if path.suffix == ".pt2":
+            instead = f"time it as the model itself, as bnfuse bench {path} does"
+        raise RequestError(
+            f"bench times .onnx files beside the model, and {path} {what}: pass a file that "
+            f"bnfuse.export_onnx wrote, or {instead}."
+        )
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}: check the path.")
+
+
 def _torch_calls(model: nn.Module, call: Arguments, place: torch.device) -> Calls:
     """Return the calls that run in PyTorch, each tried once."""
     args, kwargs = call
@@ -82,10 +104,7 @@ def _torch_calls(model: nn.Module, call: Arguments, place: torch.device) -> Call
     try:
         eager(*args, **kwargs)
     except Exception as error:
-        raise RequestError(
-            f"{type(model).__name__} cannot run on the example inputs "
-            f"({type(error).__name__}: {error}): pass inputs that the model accepts."
-        ) from error
+        raise cannot_run(model, error) from error
     optimized = optimize(eager, args, kwargs, validate=False)
     return {
         "eager": lambda: eager(*args, **kwargs),

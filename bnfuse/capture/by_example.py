@@ -11,7 +11,8 @@ What a graph would lose is noticed as in a trace, by the same watch.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import logging
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -44,13 +45,17 @@ from bnfuse.graph.hooks import is_hooked
 from bnfuse.graph.program import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import CodeType
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 # They answer yes while PyTorch exports, and no when the model runs.
 _COMPILING = ("is_compiling", "is_exporting", "is_dynamo_compiling")
+
+# What torch.export logs beside the error it raises for a forward that branches on values.
+_LOGGER = "torch.fx.experimental.symbolic_shapes"
+_REMARK = "Unable to find user code corresponding to"
 
 
 def capture_by_example(
@@ -90,7 +95,8 @@ def _exported(module: nn.Module, example: Arguments, by_reference: frozenset[int
         raise CaptureError("a function it calls sets a global or the data of a tensor")
     _watch_calls(root, notices)
     outside = OutsideState.of_run(scopes)
-    with torch.no_grad(), catch_warnings(), watching(root, notices, _eager_answers()):
+    watched = watching(root, notices, _eager_answers())
+    with torch.no_grad(), catch_warnings(), _without_remark(), watched:
         simplefilter("ignore")
         try:
             exported = torch.export.export(root, *cloned(call), strict=False)
@@ -105,6 +111,21 @@ def _exported(module: nn.Module, example: Arguments, by_reference: frozenset[int
         raise CaptureError("its forward writes into tensors of the model")
     trial.check(program.root, program.graph, call)
     return Capture(program, ExampleAssumptions(signature, form, outputs))
+
+
+@contextmanager
+def _without_remark() -> Iterator[None]:
+    """Keep one remark of ``torch.export`` from the terminal: the report has the reason."""
+
+    def is_kept(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(_REMARK)
+
+    logger = logging.getLogger(_LOGGER)
+    logger.addFilter(is_kept)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_kept)
 
 
 @cache

@@ -5,27 +5,33 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bnfuse import __version__
 from bnfuse.bench import benchmark
+from bnfuse.bench.benchmark import check_file
 from bnfuse.cli import demo as demo_command
 from bnfuse.cli.arguments import (
     AllowPickle,
     Device,
     ExportedFile,
     Json,
+    JsonFile,
     Model,
     OnnxFile,
+    Output,
+    PerLayer,
+    Plot,
+    Seconds,
     Shapes,
     Skip,
     Weights,
 )
 from bnfuse.cli.doctor import diagnose
+from bnfuse.cli.group import EXIT_CODES, Commands, show_version
 from bnfuse.cli.terminal import OUT, error, note, progress, stage
-from bnfuse.cli.writing import check_name, written
+from bnfuse.cli.writing import check_name, check_not_read, written
 from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.export.atomic import atomic_file
 from bnfuse.export.stored_report import read_report
@@ -33,10 +39,13 @@ from bnfuse.optimizer import explain as explain_model
 from bnfuse.optimizer import optimize as optimize_model
 from bnfuse.report.render import as_table
 from bnfuse.validation import verify as verify_model
+from bnfuse.validation.obstacle import obstacle
 from bnfuse.validation.plotting import format_of
 from bnfuse.zoo import LoadedModel, load_model
 
 app = typer.Typer(
+    cls=Commands,
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,16 +53,11 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        OUT.print(f"bnfuse {__version__}", highlight=False)
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Options before the command."""
@@ -62,9 +66,12 @@ def _options(
 @app.command()
 def demo(
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where to write the ONNX file.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The ONNX file to write, of some 100 MB."
+        ),
     ] = Path("resnet50.onnx"),
-    seconds: Annotated[float, typer.Option(help="How long to measure latency.")] = 15.0,
+    seconds: Seconds = 15.0,
 ) -> None:
     """Fold, check, export and time torchvision's ResNet-50; needs no download."""
     demo_command.run(output, seconds)
@@ -82,17 +89,14 @@ def explain(
     """Say what happens to each batch norm of a model, and why, without changing anything."""
     loaded = _load(model, weights, shape, allow_pickle)
     with stage("Optimizing"):
-        made = explain_model(loaded.model, loaded.example_inputs, skip=skip or ())
+        made = explain_model(loaded.model, _example_of(loaded), skip=skip or ())
     OUT.print_json(data=made.to_dict()) if as_json else OUT.print(as_table(made))
 
 
 @app.command()
 def optimize(
     model: Model,
-    output: Annotated[
-        Path,
-        typer.Option("-o", "--output", help="What to write: net.onnx, net.pt2, net.engine."),
-    ],
+    output: Output,
     weights: Weights = None,
     shape: Shapes = None,
     allow_pickle: AllowPickle = False,
@@ -100,6 +104,7 @@ def optimize(
 ) -> None:
     """Fold a model's batch norms and write it to a file that was run and compared."""
     check_name(output)
+    check_not_read(output, {"MODEL": model, "--weights": weights})
     loaded = _load(model, weights, shape, allow_pickle)
     with stage("Optimizing, exporting and comparing"):
         done = written(loaded, output, skip or ())
@@ -119,13 +124,8 @@ def verify(
     shape: Shapes = None,
     allow_pickle: AllowPickle = False,
     device: Device = None,
-    per_layer: Annotated[
-        bool, typer.Option("--per-layer", help="Show where the error grows, layer by layer.")
-    ] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="A picture of that to write: layers.png.", show_default=False),
-    ] = None,
+    per_layer: PerLayer = False,
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Compare an exported file, or the optimized model, with the unfused model in float64."""
@@ -157,12 +157,14 @@ def bench(
     shape: Shapes = None,
     allow_pickle: AllowPickle = False,
     device: Device = None,
-    seconds: Annotated[float, typer.Option(help="How long to measure.")] = 10.0,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A JSON file to write as well.")
-    ] = None,
+    seconds: Seconds = 10.0,
+    output: JsonFile = None,
 ) -> None:
     """Time a model as it is, optimized, and in ONNX Runtime, in alternating blocks of calls."""
+    if file is not None:
+        check_file(file)
+    if output is not None:
+        check_not_read(output, {"MODEL": model, "FILE": file, "--weights": weights})
     loaded = _load(model, weights, shape, allow_pickle)
     with ExitStack() as stack:
         # An unwritable path is known before any measuring.
@@ -184,7 +186,7 @@ def bench(
 @app.command()
 def report(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file bnfuse wrote.")
+        Path, typer.Argument(metavar="FILE", help="An .onnx or .pt2 file that bnfuse wrote.")
     ],
     as_json: Json = False,
 ) -> None:
@@ -210,6 +212,14 @@ def _load(
     if loaded.is_random:
         note("Weights and batch-norm statistics are random; --weights FILE loads trained ones.")
     return loaded
+
+
+def _example_of(loaded: LoadedModel) -> tuple[Any, ...] | None:
+    """Return the inputs to explain a model with; it needs none, so a wrong guess is left out."""
+    if not loaded.is_guessed or not obstacle(loaded.model, (loaded.example_inputs, {})):
+        return loaded.example_inputs
+    note("The model takes no 1x3x224x224, so no inputs are used; --input SHAPE gives them.")
+    return None
 
 
 def main() -> None:

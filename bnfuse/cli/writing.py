@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfuse.errors import RequestError
@@ -12,8 +13,7 @@ from bnfuse.export.tensorrt import SUFFIXES, TensorrtExport, TensorrtOptions, wr
 from bnfuse.importing.deploy import optimize_imported
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from bnfuse.validation.inputs import Arguments
     from bnfuse.zoo import LoadedModel
@@ -29,6 +29,32 @@ def check_name(output: Path) -> None:
         raise RequestError(
             f"{output} ends in none of .onnx, .pt2 and .engine: name the file like net.onnx."
         )
+
+
+def check_not_read(output: Path, given: Mapping[str, str | Path | None]) -> None:
+    """Look whether a file that is to be written is one that is read, by whatever path.
+
+    Args:
+        output: What is to be written.
+        given: What may be a file that is read, by what it is called on the command line.
+
+    Raises:
+        RequestError: It is.
+    """
+    for what, path in given.items():
+        if path is not None and _are_same(output, Path(path)):
+            raise RequestError(
+                f"--output {output} is the file that {what} {path} names, which is never "
+                "overwritten: name another file to write."
+            )
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, through links too."""
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def written(

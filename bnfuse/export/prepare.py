@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from bnfuse.errors import RequestError
 from bnfuse.export.program import captured
-from bnfuse.export.sizes import OTHER_BATCH, obstacle, with_batch
+from bnfuse.export.sizes import OTHER_BATCH, with_batch
 from bnfuse.optimizer import rewritten
 from bnfuse.passes import PIPELINE, Pass
 from bnfuse.report import report
 from bnfuse.validation.inputs import cast_floating
+from bnfuse.validation.obstacle import check_call, obstacle
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,11 +69,7 @@ def prepared(
         RequestError: It cannot run on the example, or is none that ``optimize`` takes.
         ExportError: It cannot be captured.
     """
-    if problem := obstacle(unfused, call):
-        raise RequestError(
-            f"{type(unfused).__name__} cannot run on the example inputs "
-            f"({type(problem).__name__}: {problem}): pass inputs that the model accepts."
-        ) from problem
+    check_call(unfused, call)
     source = f"{type(unfused).__module__}.{type(unfused).__qualname__}"
     if optimized is None:
         optimized = rewritten(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from contextlib import redirect_stderr
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from bnfuse.capture import copy_model
 from bnfuse.validation.inputs import map_tensors
+from bnfuse.validation.obstacle import obstacle
 from bnfuse.validation.verify import verify
 
 if TYPE_CHECKING:
@@ -26,18 +24,6 @@ if TYPE_CHECKING:
 OTHER_BATCH = 3
 """The batch size that a model is tried with, to see whether it takes any."""
 BATCHES = (1, OTHER_BATCH)
-
-
-def obstacle(model: nn.Module, call: Arguments) -> Exception | None:
-    """Return what a call of the model raises, or None; the model is copied, not changed."""
-    args, kwargs = map_tensors(torch.clone, call)  # a forward may write its inputs
-    copied = copy_model(model).model
-    try:  # graph modules print what they raise as well
-        with torch.no_grad(), torch.random.fork_rng(), redirect_stderr(io.StringIO()):
-            copied(*args, **kwargs)
-    except Exception as error:
-        return error
-    return None
 
 
 def with_batch(call: Arguments, size: int) -> Arguments:

@@ -21,13 +21,14 @@ from bnfuse.capture import check_example
 from bnfuse.errors import ExportError, MissingDependencyError, RequestError
 from bnfuse.export.prepare import is_optimized
 from bnfuse.export.program import captured, first_line, quiet
-from bnfuse.export.sizes import obstacle, with_batch
+from bnfuse.export.sizes import with_batch
 from bnfuse.export.tensorrt_ranges import LARGEST_BATCH, ranges_of
 from bnfuse.optimizer import rewritten
 from bnfuse.report import report
 from bnfuse.report.report import attach
 from bnfuse.validation import verify as compare
 from bnfuse.validation.inputs import cast_floating, floating_dtype, map_tensors
+from bnfuse.validation.obstacle import check_call
 from bnfuse.validation.runners import moved
 
 if TYPE_CHECKING:
@@ -114,11 +115,7 @@ def compile_tensorrt(
         raise RequestError(f"optimization_level is {optimization_level}: pass 0 to 5, or none.")
     ranges = ranges_of(model, call, dynamic_shapes)
     backend = load_backend()
-    if problem := obstacle(model, call):
-        raise RequestError(
-            f"{type(model).__name__} cannot run on the example inputs "
-            f"({type(problem).__name__}: {first_line(problem)}): pass inputs that it accepts."
-        ) from problem
+    check_call(model, call)
     optimized = model if is_optimized(model) else rewritten(model, *call, dtype=dtype)
     device = _device()
     cast = call if dtype is None else cast_floating(call, dtype)

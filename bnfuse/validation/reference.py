@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnfuse.capture import copy_model
-from bnfuse.errors import RequestError
 from bnfuse.memory import give_back
 from bnfuse.validation.inputs import floating_dtype
 from bnfuse.validation.memory import is_too_large
+from bnfuse.validation.obstacle import cannot_run
 from bnfuse.validation.parts import NotByPartsError, WidenedCalls
 from bnfuse.validation.runners import ModuleRun, moved
 
@@ -177,10 +177,8 @@ def make_reference(
     try:
         as_it_is = unfused.cast()
     except ObstacleError as obstacle:
-        raise RequestError(
-            f"{type(model).__name__} cannot run on the example inputs ({obstacle.headline}): "
-            "pass inputs that the unfused model accepts."
-        ) from obstacle.__cause__
+        problem = obstacle.__cause__ or obstacle
+        raise cannot_run(model, problem) from problem
     dtype = floating_dtype(model, sets[0])
     ulp = torch.finfo(narrow or dtype).eps
     wide = unfused.in_float64(by_parts)

@@ -106,6 +106,26 @@ def test_a_given_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
         run(onnx=path)
 
 
+@pytest.mark.parametrize(
+    ("name", "what", "instead"),
+    [
+        (
+            "net.pt2",
+            "ends in .pt2",
+            "time it as the model itself, as bnfuse bench net.pt2 does",
+        ),
+        ("net.engine", "ends in .engine", "leave it out to time the optimized model"),
+        ("net", "has no suffix", "leave it out to time the optimized model"),
+    ],
+)
+def test_a_file_of_another_kind_is_an_error(name: str, what: str, instead: str) -> None:
+    wanted = (
+        f"bench times .onnx files beside the model, and {name} {what}: pass a file that "
+        f"bnfuse.export_onnx wrote, or {instead}."
+    )
+    refused(wanted, tiny(), (torch.randn(2, 4),), onnx=name)
+
+
 def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert len(run().timings) == 3
@@ -128,7 +148,8 @@ def test_what_is_no_model_is_refused() -> None:
 def test_inputs_that_do_not_fit_are_refused() -> None:
     wanted = (
         "Sequential cannot run on the example inputs (RuntimeError: mat1 and mat2 shapes cannot "
-        "be multiplied (2x5 and 4x3)): pass inputs that the model accepts."
+        "be multiplied (2x5 and 4x3)): pass inputs that the model accepts, "
+        "or --input SHAPE on the command line."
     )
     refused(wanted, tiny(), (torch.randn(2, 5),))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from torch import nn
@@ -28,6 +30,11 @@ class Sized(nn.Module):
         for _ in range(int(x.shape[0])):
             x = x + 0.5
         return self.norm(self.conv(x))
+
+
+class Branching(Sized):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if x.sum() > 0 else x
 
 
 class Calling(Sized):
@@ -119,6 +126,35 @@ def test_hooks_and_what_cannot_be_copied_are_refused() -> None:
     assert capture_by_example(model, ((X,), {}), frozenset({1})) == "a part of it cannot be copied"
     model.get_submodule("conv").register_forward_hook(lambda *_: None)
     assert capture_by_example(model, ((X,), {})) == "hooks are on conv"
+
+
+class Told(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_what_torch_logs_of_a_branch_on_data_is_told_in_the_report_alone() -> None:
+    logger, told = logging.getLogger("torch.fx.experimental.symbolic_shapes"), Told()
+    logger.addHandler(told)
+    model = ready(Branching())
+    try:
+        with pytest.raises(Exception, match="data-dependent"):
+            torch.export.export(model, (X,), strict=False)
+        assert told.lines == ["Unable to find user code corresponding to {u0}"]  # it still does
+        (row,) = bnfuse.explain(model, (X,)).kept
+        assert len(told.lines) == 1
+        logger.warning("another remark")
+        assert told.lines[1:] == ["another remark"]
+    finally:
+        logger.removeHandler(told)
+    assert row.reason == "not-captured"
+    assert "its forward branches on the value of 'gt'" in row.why
 
 
 def test_an_example_the_forward_refuses() -> None:

@@ -36,6 +36,9 @@ def one_tensor():
 def no_example():
     return nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
 
+def wide_image():
+    return nn.Sequential(nn.Conv2d(5, 2, 1), nn.BatchNorm2d(2))
+
 def number():
     return 3
 

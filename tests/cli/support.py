@@ -7,6 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from typer.testing import CliRunner
+
+from bnfuse.cli.app import app
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,6 +33,15 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+
+
+def help_of(*command: str) -> str:
+    """Return the help text of a command, on a wide terminal and without colours."""
+    result = CliRunner().invoke(
+        app, [*command, "--help"], env={"TERMINAL_WIDTH": "200", "COLUMNS": "200", "NO_COLOR": "1"}
+    )
+    assert result.exit_code == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", result.output)
 
 
 def refused(run: Run, folder: Path, wanted: str, *arguments: object, exact: bool = True) -> None:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import bnfuse
 from bnfuse.cli.app import app
 from bnfuse.zoo import load_model
-from tests.cli.support import TINY
+from tests.cli.support import TINY, help_of
 
 if TYPE_CHECKING:
     from tests.cli.support import Run
 
-ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = {
     "demo": ["--output", "--seconds"],
     "explain": ["MODEL", "--weights", "--allow-pickle", "--skip", "--json"],
@@ -43,20 +36,27 @@ ARGUMENTS = {
 FOLDED = "Sequential: 1 of 1 batch norms folded."
 
 
-def help_of(*command: str) -> str:
-    """Return the help text of a command, on a wide terminal and without colours."""
-    result = CliRunner().invoke(
-        app, [*command, "--help"], env={"TERMINAL_WIDTH": "200", "COLUMNS": "200", "NO_COLOR": "1"}
-    )
-    assert result.exit_code == 0
-    return re.sub(r"\x1b\[[0-9;]*m", "", result.output)
-
-
 @pytest.mark.parametrize("command", sorted(ARGUMENTS))
 def test_help_names_every_argument(command: str) -> None:
     text = help_of(command)
     assert [name for name in ARGUMENTS[command] if name not in text] == []
     assert f"bnfuse {command}" in text.replace("root", "bnfuse").replace("main", "bnfuse")
+
+
+def test_every_option_is_described_with_its_default() -> None:
+    described = 0
+    for command in app.registered_commands:
+        callback = command.callback
+        assert callback is not None
+        hints = get_type_hints(callback, include_extras=True)
+        for name, parameter in inspect.signature(callback).parameters.items():
+            (info,) = get_args(hints[name])[1:]
+            is_settled = parameter.default is inspect.Parameter.empty or info.show_default
+            assert info.help, f"{callback.__name__} {name}"
+            tells = any(word in info.help for word in ("ithout", "With --per-layer"))
+            assert tells or (is_settled and parameter.default is not None), info.help
+            described += 1
+    assert described > 25
 
 
 def test_help_names_every_command() -> None:
@@ -65,11 +65,6 @@ def test_help_names_every_command() -> None:
     assert {
         command.callback.__name__ for command in app.registered_commands if command.callback
     } == (set(ARGUMENTS))
-
-
-def test_version(run: Run) -> None:
-    outcome = run("--version")
-    assert (outcome.code, outcome.out, outcome.err) == (0, f"bnfuse {bnfuse.__version__}\n", "")
 
 
 def test_explain(run: Run, folder: Path) -> None:
@@ -86,6 +81,16 @@ def test_explain_as_json(run: Run, folder: Path) -> None:
     made = json.loads(outcome.out)
     assert made == bnfuse.explain(load_model(TINY).model, skip=("1",)).to_dict()
     assert [row["reason"] for row in made["kept"]] == ["skipped"]
+
+
+def test_explain_needs_no_inputs(run: Run, folder: Path) -> None:
+    remark = "The model takes no 1x3x224x224, so no inputs are used; --input SHAPE gives them."
+    for name, is_left in (("wide_image", True), ("no_example", False)):
+        outcome = run("explain", f"tinymodels:{name}")
+        assert outcome.code == 0
+        assert FOLDED in outcome.out
+        assert (remark in outcome.err) == is_left
+    assert run("explain", "tinymodels:wide_image", "--input", "1x5x8x8").code == 0
 
 
 def test_explain_says_that_weights_are_random(run: Run) -> None:
@@ -176,36 +181,3 @@ def test_doctor(run: Run) -> None:
     found = json.loads(outcome.out)["findings"]
     assert outcome.code == (1 if any(row["is_conflict"] for row in found) else 0)
     assert [row["what"] for row in found][:4] == ["python", "processor", "threads", "torch"]
-
-
-# Whoever starts the tests in the background has them ignore interrupts, and a child inherits that.
-HEEDING = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from bnfuse.cli import main
-main()
-"""
-
-
-def test_interrupt_leaves_no_file(folder: Path) -> None:
-    command = [sys.executable, "-c", HEEDING, "optimize", "tinymodels:slow", "-o", "net.onnx"]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        while process.poll() is None and not (folder / "running").exists():  # made by the forward
-            time.sleep(0.05)
-        assert process.poll() is None, process.communicate()
-        assert len(list(folder.glob(".net.*.onnx"))) == 1
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate()
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert list(folder.glob("*.onnx")) + list(folder.glob(".*")) == []

@@ -20,7 +20,10 @@ FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx
 @pytest.mark.parametrize(
     ("spec", "wanted"),
     [
-        ("resnet50", f"there is no model 'resnet50': write one like {FORMS}."),
+        (
+            "resnet50",
+            "there is no model 'resnet50': did you mean torchvision:resnet50 or timm:resnet50?",
+        ),
         ("timm:", f"there is no model 'timm:': write one like {FORMS}."),
         (":resnet50", f"there is no model ':resnet50': write one like {FORMS}."),
         (
@@ -63,15 +66,15 @@ FORMS = "torchvision:resnet50, timm:levit_128s, package.module:factory, net.onnx
         (
             "tinymodels:failing",
             (
-                "tinymodels:failing called without arguments raised ValueError (it is broken): "
-                "name a function that needs none."
+                "the factory tinymodels:failing raised ValueError (it is broken, line 33 of "
+                "tinymodels.py): mend it, or name another."
             ),
         ),
         (
             "tinymodels:needing",
             (
-                "tinymodels:needing called without arguments raised TypeError (needing() missing 1 "
-                "required positional argument: 'width'): name a function that needs none."
+                "tinymodels:needing is called without arguments and cannot be (missing a required "
+                "argument: 'width'): give all of them defaults, or name a function that needs none."
             ),
         ),
         (
@@ -88,8 +91,16 @@ def test_model(run: Run, tmp_path: Path, spec: str, wanted: str) -> None:
     refused(run, tmp_path, wanted, "optimize", spec, "-o", "net.onnx")
 
 
-@pytest.mark.parametrize("spec", ["broken:model", "..relative:model", "tinymodels.deeper:model"])
-def test_module_that_does_not_import(run: Run, folder: Path, spec: str) -> None:
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [
+        ("broken:model", "mend the module, or install what it needs."),
+        ("..relative:model", f"write a model like {FORMS}."),
+        ("tinymodels.deeper:model", f"write a model like {FORMS}."),
+        ("tinymodels.py:tiny", "did you mean tinymodels:tiny?"),
+    ],
+)
+def test_module_that_does_not_import(run: Run, folder: Path, spec: str, remedy: str) -> None:
     start = re.escape(f"{spec.partition(':')[0]!r} cannot be imported (")
-    pattern = rf"{start}\w+: .+\): write a model like {re.escape(FORMS)}\."
+    pattern = rf"{start}\w+: .+\): {re.escape(remedy)}"
     refused(run, folder, pattern, "explain", spec, exact=False)

@@ -67,6 +67,23 @@ def test_archive_that_can_run_code_needs_the_flag(run: Run, folder: Path) -> Non
     assert "0 of 0 batch norms folded" in allowed.out
 
 
+def test_an_archive_is_timed_as_a_model(run: Run, folder: Path) -> None:
+    assert run("optimize", TINY, "-o", "net.pt2").code == 0
+    timed = run("bench", "net.pt2", "--seconds", "0.1", "--device", "cpu")
+    assert timed.code == 0
+    rows = ["median", "eager", "bnfuse", "onnxruntime", "python"]
+    assert [line.split()[0] for line in timed.out.splitlines()[:5]] == rows
+
+
+def test_an_archive_is_not_written_over_itself(run: Run, folder: Path) -> None:
+    assert run("optimize", TINY, "-o", "net.pt2").code == 0
+    wanted = (
+        "--output net.pt2 is the file that MODEL net.pt2 names, which is never overwritten: name "
+        "another file to write."
+    )
+    refused(run, folder, wanted, "optimize", "net.pt2", "-o", "./net.pt2")
+
+
 def test_what_is_no_archive(run: Run, folder: Path) -> None:
     refused(run, folder, "there is no file net.pt2: check the path.", "explain", "net.pt2")
     (folder / "net.pt2").write_bytes(b"no archive")

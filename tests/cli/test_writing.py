@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
@@ -12,8 +13,6 @@ from tests.cli.support import TINY, refused
 from tests.importing.support import model, numbers, value
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cli.support import Run
 
 
@@ -87,3 +86,49 @@ def test_the_name_is_looked_at_before_the_model_is_made(run: Run, folder: Path) 
         "out.txt ends in none of .onnx, .pt2 and .engine: name the file like net.onnx.",
         "optimize", "nowhere:model", "-o", "out.txt",
     )  # fmt: skip
+
+
+SAME = "--output {} is the file that {} {} names, which is never overwritten: name another file "
+
+
+@pytest.mark.parametrize("way", ["itself", "spelled", "absolute", "symbolic", "hard"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_file_that_is_read_is_not_written(
+    run: Run, folder: Path, source: Path, way: str, turned: bool
+) -> None:
+    (folder / "inner").mkdir()
+    other = {
+        "itself": Path("net.onnx"),
+        "spelled": Path("inner/../net.onnx"),
+        "absolute": source,
+        "symbolic": Path("link.onnx"),
+        "hard": Path("link.onnx"),
+    }[way]
+    if way == "symbolic":
+        other.symlink_to("net.onnx")
+    if way == "hard":
+        other.hardlink_to("net.onnx")
+    given, output = (other, source.name) if turned else (source.name, other)
+    wanted = SAME.format(output, "MODEL", given) + "to write."
+    refused(run, folder, wanted, "optimize", given, "-o", output)
+
+
+def test_no_other_file_that_is_read_is_written(
+    run: Run, folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnfuse.cli.app.load_model", lambda *_, **__: pytest.fail("too late"))
+    (folder / "w.onnx").touch()
+    options = ("--weights", "w.onnx")
+    wanted = SAME.format("w.onnx", "--weights", "w.onnx") + "to write."
+    refused(run, folder, wanted, "optimize", TINY, "-o", "w.onnx", *options)
+    refused(run, folder, wanted, "bench", TINY, "-o", "w.onnx", *options)
+    wanted = SAME.format("net.onnx", "FILE", "net.onnx") + "to write."
+    refused(run, folder, wanted, "bench", TINY, "net.onnx", "-o", "net.onnx")
+    wanted = SAME.format("net.onnx", "MODEL", "net.onnx") + "to write."
+    refused(run, folder, wanted, "bench", "net.onnx", "-o", "net.onnx")
+
+
+def test_a_file_that_is_not_read_is_written_over(run: Run, folder: Path, source: Path) -> None:
+    (folder / "out.onnx").write_bytes(source.read_bytes())
+    assert run("optimize", source.name, "-o", "out.onnx").code == 0
+    assert (folder / "out.onnx").read_bytes() != source.read_bytes()

@@ -62,7 +62,8 @@ def test_model_in_training_mode(tmp_path: Path) -> None:
 def test_inputs_that_do_not_fit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     wanted = (
         "Sequential cannot run on the example inputs (RuntimeError: mat1 and mat2 shapes cannot "
-        "be multiplied (2x5 and 4x3)): pass inputs that the model accepts."
+        "be multiplied (2x5 and 4x3)): pass inputs that the model accepts, "
+        "or --input SHAPE on the command line."
     )
     args = (small(), tmp_path / "net.onnx", (torch.randn(2, 5),))
     refused(RequestError, wanted, tmp_path, *args)

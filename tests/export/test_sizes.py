@@ -10,7 +10,7 @@ from torch import nn
 
 import bnfuse
 from bnfuse.errors import RequestError
-from bnfuse.export.sizes import compared, obstacle, resized, with_batch
+from bnfuse.export.sizes import compared, resized, with_batch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,13 +36,6 @@ class Counting(nn.Module):
 def labels(found: bnfuse.validation.Verification) -> list[str]:
     """Return what the rows of a verification are called."""
     return [output.name for output in found.outputs]
-
-
-def test_obstacle_is_what_a_call_raises() -> None:
-    model = Counting()
-    assert obstacle(model, ((X,), {})) is None
-    assert isinstance(obstacle(model, ((X[:1, :1],), {})), RuntimeError)
-    assert model.calls == 0  # a copy was called
 
 
 def test_other_batch_repeats_the_samples() -> None:
