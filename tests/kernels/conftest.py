@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bnfuse.kernels import direct, layers
+from bnfuse.kernels import direct, sizes
 from bnfuse.kernels.installed import Installed
 from tests.kernels.support import LIBRARY
 
@@ -15,6 +15,6 @@ def onednn_call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if request.param == "directly" and LIBRARY is None:
         pytest.skip("no build of oneDNN is installed")
     if request.param == "by-pytorch":
-        for module in (direct, layers):
+        for module in (direct, sizes):
             monkeypatch.setattr(module, "installed", lambda: Installed(None, "not for this test"))
     return str(request.param)
