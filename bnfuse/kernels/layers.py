@@ -13,7 +13,7 @@ from bnfuse.kernels import cuda_epilogue, cuda_runners, direct_runners, runners
 from bnfuse.kernels.fused import FusedLayer
 from bnfuse.kernels.onednn_calls import Geometry
 from bnfuse.kernels.packed import Cache
-from bnfuse.kernels.sizes import FEW_PRODUCTS, is_large
+from bnfuse.kernels.sizes import FEW_PRODUCTS, is_large, is_slower_copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from bnfuse.kernels.epilogue import Epilogue
     from bnfuse.kernels.packed import Kernel, Packed
+
 
 class _Convolution(FusedLayer):
     """What fused convolutions of all ranks share."""
@@ -90,7 +91,15 @@ class _Convolution(FusedLayer):
 
 
 class FusedConv1d(_Convolution, nn.Conv1d):
-    """A 1-d convolution with an epilogue: to oneDNN one of images of one row."""
+    """A 1-d convolution with an epilogue: to oneDNN one of images of one row.
+
+    There is no memory format for results channels last, but they are laid out so all the same where
+    nothing could tell (``bnfuse.kernels.channels_last``): the next layer reads them as they are.
+    """
+
+    def _is_large(self, x: Tensor) -> bool:
+        is_copied = self.returns_contiguous and x.is_contiguous()
+        return super()._is_large(x) and not (is_copied and is_slower_copied(x, self.weight))
 
 
 class FusedConv2d(_Convolution, nn.Conv2d):

@@ -88,7 +88,7 @@ def convolution_of_signals(
     y: Tensor = OPERATORS._convolution_pointwise.default(
         x.unsqueeze(2), weight, bias, *geometry_and_post
     )
-    return y.view(y.shape[0], y.shape[1], y.shape[3])
+    return _row(y)
 
 
 def convolution_sum(
@@ -114,11 +114,21 @@ def convolution_sum(
     if x.ndim == 3:  # a signal: weight and geometry are for images of one row
         image, row = x.unsqueeze(2), other.unsqueeze(2)
         y = convolution_sum(image, weight, bias, geometry, row, binary, post)
-        return y.view(other.shape)
+        return _row(y)
     result: Tensor = OPERATORS._convolution_pointwise.binary(
         x, other, weight, bias, *geometry, binary, None, post, [], None
     )
     return result
+
+
+def _row(image: Tensor) -> Tensor:
+    """Return an image of one row as a signal; one of one channel or one sample is contiguous."""
+    batch, channels, _, length = image.shape
+    return (
+        image.squeeze(2)
+        if min(channels, length) > 1
+        else image.flatten().view(batch, channels, length)
+    )
 
 
 def transposed(

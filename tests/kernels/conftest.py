@@ -6,7 +6,7 @@ import pytest
 
 from bnfuse.kernels import direct, sizes
 from bnfuse.kernels.installed import Installed
-from tests.kernels.support import LIBRARY
+from tests.kernels.support import IMAGES, LIBRARY, SIGNALS, Case
 
 
 @pytest.fixture(params=["directly", "by-pytorch"])
@@ -18,3 +18,10 @@ def onednn_call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         for module in (direct, sizes):
             monkeypatch.setattr(module, "installed", lambda: Installed(None, "not for this test"))
     return str(request.param)
+
+
+@pytest.fixture(params=[IMAGES, SIGNALS], ids=["images", "signals"])
+def case(request: pytest.FixtureRequest) -> Case:
+    """Return convolutions of each rank that tests go over, with what they are called with."""
+    found: Case = request.param
+    return found
