@@ -161,11 +161,11 @@ def test_the_graph() -> None:
         _4_a(_3) activation=relu
         _4_b(_4_a, _3) binary=add, activation=relu
         _5_a(_4_b) activation=relu
-        _5_p_0(_4_b) 
+        _5_p_0(_4_b)
         _5_b(_5_a, _5_p_0) binary=add, activation=relu
         _6(_5_b) AdaptiveAvgPool1d
         _7(_6) Flatten
-        _8(_7) 
+        _8(_7)
         """
     )
 
