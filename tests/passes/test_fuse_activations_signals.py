@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import pickle
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, fx, nn
@@ -17,6 +19,9 @@ from bnfuse.kernels import FusedLayer
 from bnfuse.kernels.probe import onednn
 from tests.kernels.support import drawn, error, kernels_of
 from tests.support import ready
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Block(nn.Module):
@@ -145,6 +150,18 @@ def test_exported_as_ordinary_operators(name: str) -> None:
     targets = {str(node.target) for node in graph.nodes if node.op == "call_function"}
     assert "aten.conv1d.default" in targets
     assert all(target.startswith(("aten.", "<built-in")) for target in targets)
+
+
+def test_an_onnx_file_has_ordinary_operators(tmp_path: Path) -> None:
+    model = residual()
+    bnfuse.export_onnx(bnfuse.optimize(model), tmp_path / "model.onnx", (X,))
+    file = onnx.load(tmp_path / "model.onnx")
+    kinds = {node.op_type for node in file.graph.node}
+    assert {"Conv", "Add", "Relu"} <= kinds
+    assert {node.domain for node in file.graph.node} <= {"", "ai.onnx"}
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (got,) = session.run(None, {session.get_inputs()[0].name: X.numpy()})
+    assert error(torch.from_numpy(got), model(X)) < 1e-5
 
 
 def test_the_graph() -> None:
