@@ -12,8 +12,8 @@ what the call reads is its ``weight`` and its ``bias``, however the subclass nam
 
 Declined, silently:
 
-1. the call was not made in the forward of a subclass of ``nn.Linear``, ``nn.Conv2d`` or
-   ``nn.Conv3d``, or that one has hooks or modules of its own;
+1. the call was not made in the forward of a subclass of ``nn.Linear``, ``nn.Conv1d``,
+   ``nn.Conv2d`` or ``nn.Conv3d``, or that one has hooks or modules of its own;
 2. something else reads its tensors, or calls it;
 3. its tensors are computed, written by the forward, or not plain.
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _LAYERS: dict[tuple[Kind, int], type[nn.Module]] = {
     (Kind.LINEAR, 2): nn.Linear,
+    (Kind.CONVOLUTION, 3): nn.Conv1d,
     (Kind.CONVOLUTION, 4): nn.Conv2d,
     (Kind.CONVOLUTION, 5): nn.Conv3d,
 }

@@ -5,10 +5,11 @@
     x ── conv ── + r ── relu ── y          before
     x, r ── conv + r, relu ── y            after
 
-A convolution, a transposed one or a linear layer does the sum or the product with a second value
-and the activation itself, on its way from the registers to memory. ``bnfuse.kernels`` has the
-kernels; on other devices, in a graph and under a gradient the same operators run as before, one
-after another. What the layer returns is never read by anything else, so nothing can tell.
+A 1-d, 2-d or 3-d convolution, a transposed 2-d one or a linear layer does the sum or the product
+with a second value and the activation itself, on its way from the registers to memory.
+``bnfuse.kernels`` has the kernels; on other devices, in a graph and under a gradient the same
+operators run as before, one after another. What the layer returns is never read by anything else,
+so nothing can tell.
 
 Declined, silently, since an activation by itself is no mistake:
 

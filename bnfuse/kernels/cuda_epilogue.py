@@ -39,7 +39,7 @@ def convolution(
     """Return what runs a convolution without its bias, then one kernel; None if that is no gain."""
     weight = packed.weight.detach()
     padding, stride, dilation, groups = geometry
-    conv = F.conv2d if x.ndim == 4 else F.conv3d
+    conv = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[x.ndim]
 
     def alone(x: Tensor, bias: Tensor | None) -> Tensor:
         return conv(x, weight, bias, stride, padding, dilation, groups)

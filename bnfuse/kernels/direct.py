@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bnfuse.kernels.channels_last import laid_out, strides_of
 from bnfuse.kernels.installed import installed
 from bnfuse.kernels.library import UnsupportedError
 from bnfuse.kernels.prepared import DTYPES, Layout, Prepared, Problem
@@ -72,7 +73,7 @@ class Computation:
         source: The layout of an input, as the library sees it.
         result: That of a result.
         shape: The shape of a result.
-        memory_format: How inputs and results are laid out.
+        memory_format: How inputs and results are laid out; a signal's is that of images.
         alone: The layer without what follows, by PyTorch's own operators.
     """
 
@@ -100,6 +101,7 @@ class Direct:
         self._bias_shape = None if job.bias is None else job.bias.shape
         self._format = computation.memory_format
         self._shape = computation.shape
+        self._given = strides_of(job.size, computation.memory_format)
         self._strides = strides_of(computation.shape, computation.memory_format)
         otherwise = self._otherwise = cache(job.otherwise)
         # Neither may hold this object: weights are given back as soon as nothing needs them.
@@ -120,8 +122,8 @@ class Direct:
     def write(self, y: Tensor, x: Tensor, bias: Tensor | None, *others: Tensor) -> None:
         """Write the result, for operands that are taken, into a tensor of its layout."""
         other_at = None
-        if not x.is_contiguous(memory_format=self._format):
-            x = x.contiguous(memory_format=self._format)
+        if x.stride() != self._given:
+            x = laid_out(x, self._format)
         for other in others:
             if other.stride() != self._strides:
                 other = torch.empty_like(y).copy_(other)  # and lives until the end
@@ -222,15 +224,6 @@ def _numbers(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 def _drawn() -> Tensor:
     generator = torch.Generator("cpu").manual_seed(0)
     return torch.randn(_DRAWN, generator=generator, device="cpu")
-
-
-def strides_of(shape: Sequence[int], memory_format: torch.memory_format) -> tuple[int, ...]:
-    """Return the strides of a dense tensor.
-
-    >>> strides_of((1, 3, 2, 2), torch.channels_last)
-    (12, 1, 6, 3)
-    """
-    return torch.empty(tuple(shape), device="meta", memory_format=memory_format).stride()
 
 
 def _is_in_memory(x: Tensor) -> bool:

@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
 from bnfuse.kernels import preparing
-from bnfuse.kernels.direct import Computation, Job, kernel_of, strides_of
+from bnfuse.kernels.channels_last import FORMATS, as_image, strides_of
+from bnfuse.kernels.direct import Computation, Job, kernel_of
 from bnfuse.kernels.prepared import Layout, Prepared, Problem
 from bnfuse.kernels.runners import output_shape
 
@@ -33,11 +34,12 @@ def convolution(job: Job, geometry: Geometry) -> Kernel | None:
     if shape is None:
         return None
     weight, (padding, stride, dilation, groups) = job.weight, geometry
-    parts = weight if groups == 1 else weight.view(groups, -1, *weight.shape[1:])
-    zero = (0,) * len(padding)
+    parts = weight.view(as_image(weight.shape))
+    parts = parts if groups == 1 else parts.view(groups, -1, *parts.shape[1:])
+    zero, of_images = (0,) * len(padding), geometry.of_images()
 
     def prepare(library: Library, problem: Problem) -> Prepared:
-        return preparing.convolution(library, problem, geometry, job.formats)
+        return preparing.convolution(library, problem, of_images, job.formats)
 
     def alone(x: Tensor, bias: Tensor | None) -> Tensor:
         window = stride, padding, dilation, False, zero
@@ -98,7 +100,8 @@ def _of_images(
     prepare: Callable[[Library, Problem], Prepared],
     alone: Callable[[Tensor, Tensor | None], Tensor],
 ) -> Computation:
-    """Return a computation on images, laid out channels last."""
-    laid_out = torch.channels_last if len(size) == 4 else torch.channels_last_3d
-    source, result = (Layout(tuple(s), strides_of(s, laid_out)) for s in (size, shape))
+    """Return a computation on images, laid out channels last; a signal is an image of one row."""
+    laid_out = FORMATS[len(size)]
+    images = map(as_image, (size, shape))
+    source, result = (Layout(image, strides_of(image, laid_out)) for image in images)
     return Computation(prepare, weight, source, result, shape, laid_out, alone)

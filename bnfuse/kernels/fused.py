@@ -130,7 +130,11 @@ class FusedLayer(nn.Module):
         if decided is None:
             return None
         chosen = self.by_onednn(packed, x) if decided else self.by_operators(packed, x)
-        return _made_contiguous(chosen) if self.returns_contiguous else chosen
+        return self.laid_out(chosen)
+
+    def laid_out(self, kernel: Kernel) -> Kernel:
+        """Return a kernel whose result is contiguous, if the layer's is to be."""
+        return _made_contiguous(kernel) if self.returns_contiguous else kernel
 
     def _plain(self, x: Tensor, others: tuple[Tensor, ...]) -> Tensor:
         return self.epilogue.plain(self.alone(x), others)

@@ -11,9 +11,9 @@ from torch import nn
 
 from bnfuse.kernels import cuda_epilogue, cuda_runners, direct_runners, runners
 from bnfuse.kernels.fused import FusedLayer
-from bnfuse.kernels.installed import installed
 from bnfuse.kernels.onednn_calls import Geometry
 from bnfuse.kernels.packed import Cache
+from bnfuse.kernels.sizes import FEW_PRODUCTS, is_large, is_slower_copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,28 +22,6 @@ if TYPE_CHECKING:
 
     from bnfuse.kernels.epilogue import Epilogue
     from bnfuse.kernels.packed import Kernel, Packed
-
-_FEW_ROWS = 4
-_FEW_PRODUCTS = 1 << 16
-"""Below these a plain operator is done before PyTorch has looked up oneDNN's kernel, some 20 µs."""
-_FEW_PRODUCTS_DIRECTLY = 1 << 13
-"""Below this it is done before oneDNN itself has been called."""
-_MANY_WEIGHTS = 3 << 19
-"""With so many, a few rows take as long as the weight takes to come from memory, packed or not."""
-
-
-def is_large(rows: int, weights: int, products: int) -> bool:
-    """Whether oneDNN is likely to be faster than plain operators for a layer.
-
-    Args:
-        rows: How many inputs each weight meets: pixels, or rows of a matrix.
-        weights: How many weights there are.
-        products: How many products are summed.
-    """
-    if installed().library is None:
-        return rows > _FEW_ROWS and products >= _FEW_PRODUCTS
-    is_read_once = rows <= _FEW_ROWS and weights >= _MANY_WEIGHTS
-    return products >= _FEW_PRODUCTS_DIRECTLY and not is_read_once
 
 
 class _Convolution(FusedLayer):
@@ -110,6 +88,18 @@ class _Convolution(FusedLayer):
         """Return the result of the layer alone, by PyTorch's own operators."""
         result: Tensor = self._conv_forward(x, self.weight, self.bias)
         return result
+
+
+class FusedConv1d(_Convolution, nn.Conv1d):
+    """A 1-d convolution with an epilogue: to oneDNN one of images of one row.
+
+    There is no memory format for results channels last, but they are laid out so all the same where
+    nothing could tell (``bnfuse.kernels.channels_last``): the next layer reads them as they are.
+    """
+
+    def _is_large(self, x: Tensor) -> bool:
+        is_copied = self.returns_contiguous and x.is_contiguous()
+        return super()._is_large(x) and not (is_copied and is_slower_copied(x, self.weight))
 
 
 class FusedConv2d(_Convolution, nn.Conv2d):
@@ -189,7 +179,7 @@ class FusedConvTranspose2d(FusedLayer, nn.ConvTranspose2d):  # type: ignore[misc
         return Geometry(sides, tuple(self.stride), tuple(self.dilation), self.groups)
 
     def _is_large(self, x: Tensor) -> bool:
-        return x.numel() // x.shape[1] * self.weight.numel() >= _FEW_PRODUCTS
+        return x.numel() // x.shape[1] * self.weight.numel() >= FEW_PRODUCTS
 
     def alone(self, x: Tensor) -> Tensor:
         """Return the result of the layer alone, by PyTorch's own operators."""
@@ -198,6 +188,7 @@ class FusedConvTranspose2d(FusedLayer, nn.ConvTranspose2d):  # type: ignore[misc
 
 
 _FUSED: dict[type[nn.Module], type[FusedLayer]] = {
+    nn.Conv1d: FusedConv1d,
     nn.Conv2d: FusedConv2d,
     nn.Conv3d: FusedConv3d,
     nn.ConvTranspose2d: FusedConvTranspose2d,
@@ -208,7 +199,7 @@ _FUSED: dict[type[nn.Module], type[FusedLayer]] = {
 def can_fuse(module: nn.Module) -> bool:
     """Whether there is a fused layer for a layer: exactly for PyTorch's own, padded with zeros.
 
-    >>> can_fuse(nn.Conv2d(1, 1, 1)), can_fuse(nn.Conv1d(1, 1, 1))
+    >>> can_fuse(nn.Conv1d(1, 1, 1)), can_fuse(nn.ConvTranspose1d(1, 1, 1))
     (True, False)
     """
     if getattr(module, "padding_mode", "zeros") != "zeros":

@@ -38,6 +38,13 @@ class Geometry(NamedTuple):
         """Whether it is one that PyTorch takes: no step back, no step of none."""
         return min(self.padding) >= 0 and min(*self.stride, *self.dilation, self.groups) > 0
 
+    def of_images(self) -> Geometry:
+        """Return that of the same kernel for images of one row, where it is one for signals."""
+        if len(self.stride) > 1:
+            return self
+        padding, stride, dilation, groups = self
+        return Geometry((0, *padding), (1, *stride), (1, *dilation), groups)
+
 
 def packed_convolution(
     weight: Tensor, geometry: Geometry, size: Sequence[int] | None = None
@@ -74,6 +81,16 @@ def convolution(
     return result
 
 
+def convolution_of_signals(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *geometry_and_post: Any
+) -> Tensor:
+    """Return the same of a signal, as an image of one row; weight and geometry are for images."""
+    y: Tensor = OPERATORS._convolution_pointwise.default(
+        x.unsqueeze(2), weight, bias, *geometry_and_post
+    )
+    return _row(y)
+
+
 def convolution_sum(
     x: Tensor,
     weight: Tensor,
@@ -94,10 +111,24 @@ def convolution_sum(
         binary: ``"add"`` or ``"mul"``.
         post: ``"relu"``, or None for no activation.
     """
+    if x.ndim == 3:  # a signal: weight and geometry are for images of one row
+        image, row = x.unsqueeze(2), other.unsqueeze(2)
+        y = convolution_sum(image, weight, bias, geometry, row, binary, post)
+        return _row(y)
     result: Tensor = OPERATORS._convolution_pointwise.binary(
         x, other, weight, bias, *geometry, binary, None, post, [], None
     )
     return result
+
+
+def _row(image: Tensor) -> Tensor:
+    """Return an image of one row as a signal; one of one channel or one sample is contiguous."""
+    batch, channels, _, length = image.shape
+    return (
+        image.squeeze(2)
+        if min(channels, length) > 1
+        else image.flatten().view(batch, channels, length)
+    )
 
 
 def transposed(

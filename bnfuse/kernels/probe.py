@@ -121,6 +121,10 @@ def _examples(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
     half = weight[:, :4].contiguous()
     packed, plain = calls.packed_convolution(half, grouped), F.conv2d(x, half, bias, 1, 1, 1, 2)
     yield calls.convolution(x, packed, bias, grouped, ("none", [], "")), plain
+    signal, image = drawn(1, 8, 20), geometry._replace(padding=(0, 1))
+    packed = calls.packed_convolution(weight[:, :, :1].contiguous(), image)
+    plain = F.conv1d(signal, weight[:, :, 0], bias, 1, 1)
+    yield calls.convolution_of_signals(signal, packed, bias, *image, "none", [], ""), plain
     yield (
         calls.transposed(x, weight, bias, geometry, (0, 0), ("relu", [], "")),
         F.conv_transpose2d(x, weight, bias, 1, 1).relu(),

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own documents use
 
 from bnfuse.kernels import onednn_calls as onednn
+from bnfuse.kernels.channels_last import as_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,15 +56,17 @@ def _meets_input(size: int, axis: tuple[int, ...]) -> bool:
 
 def convolution(packed: Packed, size: torch.Size, geometry: Geometry, epilogue: Epilogue) -> Kernel:
     """Return what runs a convolution by PyTorch's operators for oneDNN, for one shape."""
+    shape, geometry = output_shape(size, packed.weight.shape, geometry), geometry.of_images()
     if packed.blocked is None:
-        plain = packed.weight.detach()
-        packed.blocked = onednn.packed_convolution(plain, geometry, size)
+        plain = packed.weight.detach().view(as_image(packed.weight.shape))
+        packed.blocked = onednn.packed_convolution(plain, geometry, as_image(size))
     weight, call = packed.blocked, onednn.OPERATORS._convolution_pointwise.default
+    if len(size) == 3:
+        call = onednn.convolution_of_signals
     activation = epilogue.activation
     post: Post = _NONE if activation is None else activation.onednn
     if not epilogue.binary:
         return lambda x, bias: call(x, weight, bias, *geometry, *post)
-    shape = output_shape(size, packed.weight.shape, geometry)
     binary = epilogue.binary.removeprefix("i")
     is_one_call = geometry.groups == 1 and (activation is None or activation.name == "relu")
     last = "relu" if activation is not None else None

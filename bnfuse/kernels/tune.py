@@ -78,7 +78,7 @@ def _key(layer: FusedLayer, args: tuple[Tensor, ...]) -> str:
     sizes = [(tuple(x.shape), x.is_contiguous(), str(x.dtype)) for x in args]
     machine = (torch.backends.cpu.get_cpu_capability(), _processor(), torch.get_num_threads())
     versions = torch.__version__, installed().version
-    return repr((machine, versions, repr(layer), sizes))
+    return repr((machine, versions, repr(layer), layer.returns_contiguous, sizes))
 
 
 def _processor() -> str:
@@ -97,7 +97,8 @@ def _is_faster(layer: FusedLayer, args: tuple[Tensor, ...]) -> bool | None:
     packed = Packed(weight, 0, 0)
     if layer.decides(packed, x) is None:
         return None
-    runs = (layer.by_operators(packed, x), layer.by_onednn(packed, x))
+    made = (layer.by_operators(packed, x), layer.by_onednn(packed, x))
+    runs = tuple(map(layer.laid_out, made))
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_ROUNDS):
         for run, list_of_times in zip(runs, times, strict=True):

@@ -12,6 +12,8 @@ for contiguous inputs. From there on all is laid out as in the unfused model::
 
 Here the numbers depend on the layout, and that on the input's: all layers before such a write are
 run by PyTorch's own operators.
+
+Signals ``(n, c, l)`` lie so as well, as images of one row do (``bnfuse.kernels.channels_last``).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnfuse.kernels import Activation, Epilogue, FusedLayer, fuse
+from bnfuse.kernels.channels_last import laid_out
 from bnfuse.kernels.installed import installed
 
 LIBRARY = installed().library
@@ -45,6 +47,48 @@ def layer(kind: type[nn.Module], *args: Any, **options: Any) -> Any:
 def conv(**options: Any) -> Any:
     """Return a convolution of 8 channels, 3 x 3."""
     return layer(nn.Conv2d, 8, 8, 3, **{"padding": 1, **options})
+
+
+def conv1d(**options: Any) -> Any:
+    """Return a convolution of signals of 8 channels, with 3 taps."""
+    return layer(nn.Conv1d, 8, 8, 3, **{"padding": 1, **options})
+
+
+@dataclass(frozen=True)
+class Case:
+    """Convolutions of one rank, of 8 channels, with what they are called with.
+
+    Attributes:
+        axes: How many axes a kernel has.
+        x: An input, large enough for oneDNN; the layers keep its shape.
+        other: A second operand.
+    """
+
+    axes: int
+    x: Tensor
+    other: Tensor
+
+    def conv(self, **options: Any) -> Any:
+        """Return a layer."""
+        return conv1d(**options) if self.axes == 1 else conv(**options)
+
+    def plain(self, made: Any, x: Tensor | None = None, other: Tensor | None = None) -> Tensor:
+        """Return what a fused layer with a sum and a relu computes, by the operators themselves."""
+        function = torch.conv1d if self.axes == 1 else torch.conv2d
+        y = function(self.x if x is None else x, made.weight, made.bias, 1, 1)
+        return (y + (self.other if other is None else other)).relu()
+
+    def last(self, x: Tensor) -> Tensor:
+        """Return a value laid out channels last."""
+        return laid_out(x, torch.channels_last)
+
+    def is_last(self, x: Tensor) -> bool:
+        """Whether a value is laid out channels last."""
+        return (x.transpose(1, 2) if self.axes == 1 else x.permute(0, 2, 3, 1)).is_contiguous()
+
+
+IMAGES = Case(2, drawn(1, 8, 20, 20), drawn(1, 8, 20, 20, seed=1))
+SIGNALS = Case(1, drawn(1, 8, 400), drawn(1, 8, 400, seed=1))
 
 
 def fused(plain: nn.Module, binary: str = "", activation: Activation | None = None) -> Any:

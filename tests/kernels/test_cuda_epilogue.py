@@ -52,10 +52,11 @@ def test_numbers_and_layout(
     [
         (layer(nn.Conv3d, 8, 8, 3), drawn(2, 8, 5, 6, 7)),
         (layer(nn.Conv3d, 8, 8, 3), drawn(2, 8, 5, 6, 7).to(memory_format=torch.channels_last_3d)),
+        (layer(nn.Conv1d, 8, 16, 5, 2, 4, 2, groups=4), drawn(2, 8, 50)),
         (layer(nn.ConvTranspose2d, 8, 4, 3, stride=2, output_padding=1), X),
         (layer(nn.Linear, 8, 6), drawn(3, 5, 8)),
     ],
-    ids=["volume", "volume last", "transposed", "linear"],
+    ids=["volume", "volume last", "signal", "transposed", "linear"],
 )
 def test_other_layers(plain: Any, x: Tensor, launches: list[Tensor]) -> None:
     y = plain(x)
@@ -86,6 +87,9 @@ def test_linear_layers_add_their_bias() -> None:
     x = drawn(3, 8)
     assert chosen(fused(layer(nn.Linear, 8, 6), "", SILU), x) is None
     assert chosen(fused(layer(nn.Linear, 8, 6), "add"), x) is None
+    sample = fused(layer(nn.Conv1d, 8, 6, 1), "add", SILU).half()
+    assert chosen(sample, drawn(2, 8, 1).half()) is None
+    assert chosen(sample, drawn(2, 8, 2).half()) is not None
     pixel = fused(layer(nn.Conv2d, 8, 6, 1), "add", SILU).half()
     assert chosen(pixel, drawn(2, 8, 1, 1).half()) is None
     assert chosen(pixel, drawn(2, 8, 1, 2).half()) is not None

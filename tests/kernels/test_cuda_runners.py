@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnfuse.kernels import Activation, cuda_runners, cudnn_calls
 from bnfuse.kernels.packed import Packed
-from tests.kernels.support import ACTIVATIONS, conv, drawn, error, fused, kernels_of, layer
+from tests.kernels.support import ACTIVATIONS, conv, conv1d, drawn, error, fused, kernels_of, layer
 from tests.kernels.test_cudnn_calls import add_relu, relu
 
 if TYPE_CHECKING:
@@ -70,10 +70,13 @@ def test_other_activations_are_left(activation: Activation | None) -> None:
         fused(conv(groups=8), "", RELU),
         fused(conv(), "mul", RELU),
         fused(layer(nn.Conv3d, 8, 8, 1), "", RELU),
+        fused(conv1d(), "", RELU),
     ],
-    ids=["groups", "product", "volume"],
+    ids=["groups", "product", "volume", "signal"],
 )
 def test_other_convolutions_are_left(made: Any) -> None:
+    if made.weight.ndim == 3:
+        assert chosen(made, drawn(2, 8, 50)) is None
     assert chosen(made, drawn(2, 8, 5, 4, 3)[:, :, 0] if made.weight.ndim == 4 else X) is None
     if made.weight.ndim == 5:
         assert chosen(made, drawn(1, 8, 3, 4, 5)) is None

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bnfuse.kernels import Activation, can_fuse, release
-from tests.kernels.support import conv, drawn, error, fused, has_packed, layer
+from tests.kernels.support import Case, conv, conv1d, drawn, error, fused, has_packed, layer
 
 pytestmark = pytest.mark.usefixtures("onednn_call")
 RELU = Activation("relu")
@@ -21,6 +21,16 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "same": (conv(padding="same", dilation=3), (1, 8, 20, 20)),
     "valid": (conv(padding="valid"), (1, 8, 20, 20)),
     "3d": (layer(nn.Conv3d, 4, 8, 3, padding=1), (1, 4, 9, 10, 11)),
+    "1d": (conv1d(), (1, 8, 400)),
+    "1d-no-bias": (conv1d(bias=False), (1, 8, 400)),
+    "1d-depthwise": (layer(nn.Conv1d, 16, 16, 25, padding=12, groups=16), (1, 16, 400)),
+    "1d-strided-dilated": (conv1d(stride=2, dilation=2), (2, 8, 801)),
+    "1d-same": (conv1d(padding="same", dilation=3), (1, 8, 400)),
+    "1d-valid": (conv1d(padding="valid"), (1, 8, 400)),
+    "1d-padded-beyond": (conv1d(padding=7), (1, 8, 400)),
+    "1d-one-channel": (layer(nn.Conv1d, 1, 8, 80, 4), (2, 1, 1600)),
+    "1d-to-one-channel": (layer(nn.Conv1d, 64, 1, 3), (2, 64, 400)),
+    "1d-to-one-sample": (layer(nn.Conv1d, 8, 64, 64), (8, 8, 64)),
     "transposed": (layer(nn.ConvTranspose2d, 8, 6, 4, 2, 1), (2, 8, 15, 14)),
     "transposed-odd": (layer(nn.ConvTranspose2d, 8, 6, 3, 2, 1, 1, dilation=2), (1, 8, 15, 14)),
     "linear": (layer(nn.Linear, 64, 96), (3, 40, 64)),
@@ -46,6 +56,8 @@ SMALL: dict[str, tuple[Any, tuple[int, ...]]] = {
     "pixel": (layer(nn.Conv2d, 64, 16, 1), (1, 64, 1, 1)),
     "padded-pixel": (layer(nn.Conv2d, 8, 8, 1, padding=1), (1, 8, 1, 1)),
     "tiny": (conv(groups=8), (1, 8, 4, 4)),
+    "1d-sample": (layer(nn.Conv1d, 64, 16, 1), (1, 64, 1)),
+    "1d-tiny": (conv1d(groups=8), (1, 8, 16)),
     "one-row": (layer(nn.Linear, 64, 96), (1, 64)),
     "tiny-transposed": (layer(nn.ConvTranspose2d, 2, 2, 2), (1, 2, 3, 3)),
 }
@@ -59,16 +71,19 @@ def test_small_inputs_keep_plain_operators(name: str) -> None:
     assert not has_packed(made)
 
 
-def test_measured_choice_goes_before_the_rule() -> None:
-    made, x = fused(conv(), "", RELU), drawn(1, 8, 20, 20)
+def test_measured_choice_goes_before_the_rule(case: Case) -> None:
+    made, x = fused(case.conv(), "", RELU), case.x
     made.choices = {tuple(x.shape): False}
-    assert error(made(x), conv()(x).relu()) < 1e-6
+    assert error(made(x), case.conv()(x).relu()) < 1e-6
     assert not has_packed(made)
 
 
 ODD: dict[str, tuple[Any, tuple[int, ...]]] = {
     "no-batch": (conv(), (8, 20, 20)),
     "empty-batch": (conv(), (0, 8, 20, 20)),
+    "1d-no-batch": (conv1d(), (8, 400)),
+    "1d-empty-batch": (conv1d(), (0, 8, 400)),
+    "1d-no-channels": (layer(nn.Conv1d, 8, 8, 1, groups=8), (0, 8, 1)),
     "vector": (layer(nn.Linear, 64, 512), (64,)),
     "no-rows": (layer(nn.Linear, 64, 512), (0, 64)),
     "transposed-no-batch": (layer(nn.ConvTranspose2d, 8, 6, 4, 2, 1), (8, 15, 14)),
@@ -83,12 +98,24 @@ def test_odd_inputs_are_left_to_plain_operators(name: str) -> None:
     assert torch.equal(fused(plain, "", RELU)(x), plain(x).relu())
 
 
-@pytest.mark.parametrize("shape", [(1, 7, 20, 20), (1, 8, 20), (1, 8, 1, 1, 1)])
-def test_errors_are_those_of_the_operator(shape: tuple[int, ...]) -> None:
+WRONG = [
+    (conv(padding=0), (1, 7, 20, 20)),
+    (conv(padding=0), (1, 8, 20)),
+    (conv(padding=0), (1, 8, 1, 1, 1)),
+    (conv1d(padding=0), (1, 7, 400)),
+    (conv1d(padding=0), (7, 400)),
+    (conv1d(padding=0), (1, 8, 2)),
+    (conv1d(padding=0), (1, 8, 20, 20)),
+    (conv1d(padding=0), (1, 8, 0)),
+]
+
+
+@pytest.mark.parametrize(("plain", "shape"), WRONG)
+def test_errors_are_those_of_the_operator(plain: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(RuntimeError) as wanted:
-        conv(padding=0)(drawn(*shape))
+        plain(drawn(*shape))
     with pytest.raises(RuntimeError) as got:
-        fused(conv(padding=0))(drawn(*shape))
+        fused(plain)(drawn(*shape))
     assert str(got.value) == str(wanted.value)
 
 
@@ -99,29 +126,58 @@ class Subclass(nn.Conv2d):
 @pytest.mark.parametrize(
     "module",
     [
-        nn.Conv1d(1, 1, 1),
+        nn.ConvTranspose1d(1, 1, 1),
         Subclass(1, 1, 1),
+        nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular"),
+        nn.Conv1d(1, 1, 2, padding="same"),
         nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(1, 1, 2, padding="same"),
         nn.ReLU(),
     ],
-    ids=["1d", "subclass", "reflect", "uneven", "relu"],
+    ids=["1d", "subclass", "1d-circular", "1d-uneven", "reflect", "uneven", "relu"],
 )
 def test_no_fused_layer(module: nn.Module) -> None:
     assert not can_fuse(module)
 
 
-def test_hooks_come_along() -> None:
-    plain = conv()
+def test_hooks_come_along(case: Case) -> None:
+    plain = case.conv()
     plain.register_forward_hook(lambda module, args, output: output + 1)
-    made = fused(plain)
-    x = drawn(1, 8, 20, 20)
-    assert error(made(x), plain(x)) < 1e-6
+    assert error(fused(plain)(case.x), plain(case.x)) < 1e-6
 
 
-def test_release() -> None:
-    made, x = fused(conv()), drawn(1, 8, 20, 20)
+def test_release(case: Case) -> None:
+    made, x = fused(case.conv()), case.x
     before = made(x)
     release(nn.Sequential(made, nn.ReLU()))
     assert not has_packed(made)
     assert torch.equal(made(x), before)
+
+
+def test_signals_that_are_not_worth_their_copies_keep_plain_operators() -> None:
+    x = drawn(1, 64, 1000)
+    for taps, is_contiguous, is_packed in ((3, True, False), (3, False, True), (15, True, True)):
+        plain = layer(nn.Conv1d, 64, 64, taps, padding=taps // 2)
+        made = fused(plain, "", RELU)
+        made.returns_contiguous = is_contiguous
+        assert error(made(x), plain(x).relu()) < 2e-6
+        assert has_packed(made) == is_packed
+        assert made(x).is_contiguous() == is_contiguous
+
+
+def test_signals_that_come_channels_last_are_not_copied_first() -> None:
+    plain, x = layer(nn.Conv1d, 64, 64, 3, padding=1), drawn(1, 1000, 64).transpose(1, 2)
+    made = fused(plain, "", RELU)
+    made.returns_contiguous = True
+    assert error(made(x), plain(x).relu()) < 1e-6
+    assert has_packed(made)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("1d")])
+def test_contiguous_signals_have_the_strides_of_the_operators(name: str) -> None:
+    plain, shape = CASES[name]
+    made, x = fused(plain, "", RELU), drawn(*shape)
+    made.returns_contiguous = True
+    made.choices = {shape: True}
+    assert error(made(x), plain(x).relu()) < 1e-6
+    assert made(x).stride() == plain(x).stride()

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - the name PyTorch's own docu
 from bnfuse.kernels import Activation
 from bnfuse.kernels.onednn_calls import Geometry
 from bnfuse.kernels.runners import output_shape
-from tests.kernels.support import ACTIVATIONS, conv, drawn, error, fused, layer
+from tests.kernels.support import ACTIVATIONS, Case, drawn, error, fused, layer
 
 pytestmark = pytest.mark.usefixtures("onednn_call")
 GEOMETRY = Geometry((1, 2), (2, 1), (1, 2), 2)
@@ -23,6 +23,14 @@ def test_output_shape_is_that_of_the_operator() -> None:
         x, weight = drawn(*size), drawn(6, 4, 3, 3)
         wanted = F.conv2d(x, weight, None, (2, 1), (1, 2), (1, 2), 2).shape
         assert output_shape(x.shape, weight.shape, GEOMETRY) == wanted
+
+
+def test_output_shape_of_signals() -> None:
+    wanted = F.conv1d(drawn(2, 8, 31), drawn(6, 4, 3), None, 2, 5, 3, 2).shape
+    geometry = Geometry((5,), (2,), (3,), 2)
+    assert output_shape(torch.Size([2, 8, 31]), torch.Size([6, 4, 3]), geometry) == wanted
+    for size in ((8, 31), (2, 8, 0), (2, 7, 31), (2, 8, 31, 1)):
+        assert output_shape(torch.Size(size), torch.Size([6, 4, 3]), geometry) is None
 
 
 @pytest.mark.parametrize(
@@ -53,24 +61,25 @@ def test_results_that_meet_nothing_of_the_input_are_those_of_the_operator() -> N
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS], ids=str)
 @pytest.mark.parametrize("binary", ["", "add", "mul"])
-def test_convolution(groups: int, activation: Activation | None, binary: str) -> None:
-    plain, x, other = conv(groups=groups), drawn(2, 8, 20, 20), drawn(2, 8, 20, 20, seed=1)
+def test_convolution(case: Case, groups: int, activation: Activation | None, binary: str) -> None:
+    plain, x, other = case.conv(groups=groups), *(torch.cat([v, -v]) for v in (case.x, case.other))
     made = fused(plain, binary, activation)
     others = (other,) if binary else ()
     assert error(made(x, *others), made.epilogue.plain(plain(x), others)) < 2e-6
+    assert case.is_last(made(x, *others))
 
 
 @pytest.mark.parametrize("binary", ["add", "iadd", "mul"])
-def test_operands_of_other_shapes_and_dtypes(binary: str) -> None:
-    plain, x = conv(), drawn(1, 8, 20, 20)
+def test_operands_of_other_shapes_and_dtypes(case: Case, binary: str) -> None:
+    plain, x = case.conv(), case.x
     made = fused(plain, binary, Activation("relu"))
-    for other in (drawn(1, 8, 1, 1), drawn(8, 20, 20), drawn(1, 8, 20, 20, dtype=torch.float64)):
+    for other in (drawn(1, 8, *(1,) * case.axes), case.other[0], case.other.double()):
         assert error(made(x, other), made.epilogue.plain(plain(x), (other,))) < 1e-6
 
 
-def test_operand_that_grows_the_result() -> None:
-    made, x, other = fused(conv(), "add"), drawn(1, 8, 20, 20), drawn(3, 8, 20, 20)
-    assert error(made(x, other), conv()(x) + other) < 1e-6
+def test_operand_that_grows_the_result(case: Case) -> None:
+    made, x, other = fused(case.conv(), "add"), case.x, drawn(3, *case.x.shape[1:])
+    assert error(made(x, other), case.conv()(x) + other) < 1e-6
 
 
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS], ids=str)

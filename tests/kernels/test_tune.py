@@ -17,6 +17,7 @@ from bnfuse.kernels import FusedLayer, tune
 from tests.kernels.support import drawn, error, has_packed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 X = drawn(1, 8, 24, 24)
@@ -29,8 +30,13 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "kernels.json"
 
 
-def model() -> nn.Module:
+SIGNAL = drawn(1, 8, 576)
+
+
+def model(axes: int = 2) -> nn.Module:
     torch.manual_seed(0)
+    if axes == 1:
+        return nn.Sequential(nn.Conv1d(8, 8, 3), nn.BatchNorm1d(8), nn.ReLU()).eval()
     return nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
 
 
@@ -52,20 +58,22 @@ def pretend(monkeypatch: pytest.MonkeyPatch, times: dict[int, float]) -> list[in
 
 
 @pytest.mark.parametrize("is_faster", [True, False])
+@pytest.mark.parametrize("x", [X, SIGNAL], ids=["image", "signal"])
 def test_the_faster_one_runs(
-    monkeypatch: pytest.MonkeyPatch, file: Path, *, is_faster: bool
+    monkeypatch: pytest.MonkeyPatch, file: Path, x: torch.Tensor, *, is_faster: bool
 ) -> None:
+    axes = x.ndim - 2
     made = pretend(monkeypatch, {0: 1.0, 1: 0.5 if is_faster else 2.0})
-    fused = bnfuse.optimize(model(), (X,), tune=True)
+    fused = bnfuse.optimize(model(axes), (x,), tune=True)
     layer = layer_of(fused)
-    assert layer.choices == {tuple(X.shape): is_faster}
-    assert error(fused(X), model()(X)) < 1e-6
+    assert layer.choices == {tuple(x.shape): is_faster}
+    assert error(fused(x), model(axes)(x)) < 1e-6
     assert has_packed(layer) == is_faster
     for other in (copy.deepcopy(fused), pickle.loads(pickle.dumps(fused))):
         assert layer_of(other).choices == layer.choices
     assert list(json.loads(file.read_text()).values()) == [is_faster]
     count = len(made)
-    assert layer_of(bnfuse.optimize(model(), (X,), tune=True)).choices == layer.choices
+    assert layer_of(bnfuse.optimize(model(axes), (x,), tune=True)).choices == layer.choices
     assert len(made) == count > 0
 
 
@@ -99,6 +107,23 @@ def test_what_onednn_does_not_run_is_not_measured(file: Path) -> None:
         == 3
     )
     assert not file.exists()
+
+
+def test_the_copy_of_a_contiguous_result_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def seconds(run: Callable[[], torch.Tensor]) -> float:
+        seen.append(run().is_contiguous())
+        return 1.0
+
+    monkeypatch.setattr(tune, "_seconds", seconds)
+    layer = layer_of(bnfuse.optimize(model(1), (SIGNAL,), tune=True))
+    assert layer.returns_contiguous
+    assert all(seen)
+    count, layer.returns_contiguous = len(seen), False
+    tune.tune(layer, lambda: layer(SIGNAL))
+    assert not all(seen)
+    assert len(seen) == 2 * count
 
 
 def test_example_is_needed() -> None:

@@ -16,7 +16,7 @@ from tests.passes.branches import Block
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-X = drawn(2, 8, 12, 12)
+X, SIGNAL = drawn(2, 8, 12, 12), drawn(2, 8, 144)
 
 
 class Python(nn.Module):
@@ -28,6 +28,10 @@ class Python(nn.Module):
 
 def conv() -> nn.Conv2d:
     return nn.Conv2d(8, 8, 3, padding=1)
+
+
+def conv1d() -> nn.Conv1d:
+    return nn.Conv1d(8, 8, 3, padding=1)
 
 
 def contiguous(model: nn.Module, *inputs: Tensor) -> list[str]:
@@ -62,14 +66,18 @@ def unknown(m: Any, x: Tensor) -> Tensor:
     ("run", "wanted"),
     [(viewed, ["b"]), (viewed_behind_others, ["b"]), (flattened, []), (unknown, ["b"])],
 )
-def test_last_layer_before_a_view(run: Callable[[Any, Tensor], Tensor], wanted: list[str]) -> None:
-    model = Block(run, a=conv(), b=conv(), c=nn.Linear(8 * 144, 4), d=Python())
-    assert contiguous(model, X) == wanted
+@pytest.mark.parametrize(("make", "x"), [(conv, X), (conv1d, SIGNAL)], ids=["images", "signals"])
+def test_last_layer_before_a_view(
+    run: Callable[[Any, Tensor], Tensor], wanted: list[str], make: Any, x: Tensor
+) -> None:
+    model = Block(run, a=make(), b=make(), c=nn.Linear(8 * 144, 4), d=Python())
+    assert contiguous(model, x) == wanted
 
 
-def test_layers_before_the_output() -> None:
-    model = Block(lambda m, x: torch.cat([m.b(m.a(x)), m.c(x)]), a=conv(), b=conv(), c=conv())
-    assert contiguous(model, X) == ["b", "c"]
+@pytest.mark.parametrize(("make", "x"), [(conv, X), (conv1d, SIGNAL)], ids=["images", "signals"])
+def test_layers_before_the_output(make: Any, x: Tensor) -> None:
+    model = Block(lambda m, x: torch.cat([m.b(m.a(x)), m.c(x)]), a=make(), b=make(), c=make())
+    assert contiguous(model, x) == ["b", "c"]
 
 
 def test_pooled_results_are_laid_out_alike() -> None:
@@ -80,12 +88,36 @@ def test_pooled_results_are_laid_out_alike() -> None:
     assert contiguous(Block(lambda m, x: m.a(x).contiguous().view(2, -1), a=conv()), X) == []
 
 
+def test_pooled_signals_are_laid_out_alike() -> None:
+    def pooled(m: Any, x: Tensor) -> Tensor:
+        return m.p(m.b(m.a(x))).view(2, -1)
+
+    model = Block(pooled, a=conv1d(), b=conv1d(), p=nn.AdaptiveAvgPool1d(1))
+    assert contiguous(model, SIGNAL) == []
+
+
+def test_what_reads_signals_by_sample_may_have_them_channels_last() -> None:
+    def read(m: Any, x: Tensor) -> Tensor:
+        return m.b(m.a(x).transpose(1, 2)).mean(1)
+
+    assert contiguous(Block(read, a=conv1d(), b=nn.Linear(8, 4)), SIGNAL) == []
+
+
 def test_strides_that_are_asked_for() -> None:
     def asked(m: Any, x: Tensor) -> Tensor:
         y = m.a(x)
-        return torch.exp(y * y.stride(1) * 1e-3).mean((2, 3))
+        return torch.exp(y * y.stride(1) * 1e-3).flatten(2).mean(2)
 
     assert contiguous(Block(asked, a=conv()), X) == ["a"]
+    assert contiguous(Block(asked, a=conv1d()), SIGNAL) == ["a"]
+
+
+def test_signals_whose_pixels_are_shuffled_are_contiguous() -> None:
+    def shuffled(m: Any, x: Tensor) -> Tensor:
+        return m.b(nn.functional.pixel_shuffle(m.a(x), 2)).mean((1, 2))
+
+    model = Block(shuffled, a=conv1d(), b=nn.Linear(288, 3))
+    assert contiguous(model, drawn(4, 8, 144)) == ["a"]
 
 
 def test_volumes_keep_an_axis() -> None:
@@ -121,22 +153,23 @@ def test_a_maximum_over_volumes_stays_channels_last() -> None:
 def written_when_flattened(m: Any, x: Tensor) -> Tensor:
     y = torch.relu(m.a(x))
     y.flatten(1).mul_(0.5)
-    return m.b(y).mean((2, 3))
+    return m.c(m.b(y).flatten(1))
 
 
 def written_after_it_was_flattened(m: Any, x: Tensor) -> Tensor:
     y = torch.relu(m.a(x))
     flat = y.flatten(1)
     y.add_(1.0)
-    return m.c(flat) + m.b(y).mean((2, 3))
+    return m.c(flat) + m.b(y).flatten(2).mean(2)
 
 
 @pytest.mark.parametrize("run", [written_when_flattened, written_after_it_was_flattened])
+@pytest.mark.parametrize(("make", "x"), [(conv, X), (conv1d, SIGNAL)], ids=["images", "signals"])
 def test_a_result_that_is_written_through_a_view_is_that_of_plain_operators(
-    run: Callable[[Any, Tensor], Tensor],
+    run: Callable[[Any, Tensor], Tensor], make: Any, x: Tensor
 ) -> None:
-    model = Block(run, a=conv(), b=conv(), c=nn.Linear(1152, 8))
-    assert contiguous(model, X) == []
+    model = Block(run, a=make(), b=make(), c=nn.Linear(1152, 8))
+    assert contiguous(model, x) == []
     layers = bnfuse.optimize(model).named_modules()
     assert [n for n, m in layers if isinstance(m, FusedLayer) and m.is_plain] == ["a"]
 
@@ -168,11 +201,17 @@ def halved_volume(m: Any, x: Tensor) -> Tensor:
     return y * 3
 
 
-@pytest.mark.parametrize("run", [halved, halved_sum, halved_volume])
+def halved_signal(m: Any, x: Tensor) -> Tensor:
+    y = m.s(x.flatten(2)).relu()
+    y.flatten(1).mul_(0.5)
+    return y * 3
+
+
+@pytest.mark.parametrize("run", [halved, halved_sum, halved_volume, halved_signal])
 @pytest.mark.parametrize("form", ["contiguous", "channels last", "transposed"])
 def test_a_write_reaches_what_it_reached(form: str, run: Callable[[Any, Tensor], Tensor]) -> None:
     """Where a value is channels last its ``flatten`` is a copy, which a write does not leave."""
-    model = Block(run, a=conv(), b=conv(), v=nn.Conv3d(8, 8, (1, 3, 3))).eval()
+    model = Block(run, a=conv(), b=conv(), v=nn.Conv3d(8, 8, (1, 3, 3)), s=conv1d()).eval()
     fused = bnfuse.optimize(model)
     x = X.transpose(2, 3) if form == "transposed" else X
     x = X.contiguous(memory_format=torch.channels_last) if form == "channels last" else x

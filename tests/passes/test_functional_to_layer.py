@@ -39,6 +39,13 @@ class Standardized(nn.Conv2d):
         return F.conv2d(input, weight, self.bias, self.stride, self.padding)
 
 
+class OwnSignal(nn.Conv1d):
+    """A layer of one axis, that pads by itself."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as PyTorch names it
+        return F.conv1d(F.pad(input, (2, 0)), self.weight, self.bias, dilation=2)
+
+
 class OwnVolume(nn.Conv3d):
     """A layer of three axes, padded by name."""
 
@@ -51,6 +58,7 @@ FIRES: dict[str, tuple[Any, Tensor]] = {
     "linear": (lambda: OwnLinear(4, 3), noise(2, 4)),
     "no-bias": (lambda: OwnLinear(4, 3, bias=False), noise(2, 4)),
     "conv": (lambda: OwnConv(4, 6, 3, padding=1, groups=2), IMAGE),
+    "1d": (lambda: OwnSignal(4, 3, 2), noise(2, 4, 9)),
     "3d": (lambda: OwnVolume(2, 3, 3, bias=False), noise(1, 2, 5, 6, 7)),
 }
 
@@ -79,9 +87,9 @@ def test_fires(name: str) -> None:
     model = ready(nn.Sequential(make()))
     names = list(model.state_dict())
     made = rewritten(model, x)
-    assert functions(made) == []
+    assert not {"linear", "conv1d", "conv2d", "conv3d"} & {*functions(made)}
     assert list(made.state_dict()) == names
-    assert type(made.get_submodule("0")) in (nn.Linear, nn.Conv2d, nn.Conv3d)
+    assert type(made.get_submodule("0")) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     assert type(model[0]).__name__.startswith("Own")
 
 
@@ -151,11 +159,11 @@ class ReadElsewhere(nn.Module):
         return result
 
 
-class OwnConv1d(nn.Conv1d):
+class OwnTransposed(nn.ConvTranspose1d):
     """A layer that there is no fused kernel for."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as PyTorch names it
-        return F.conv1d(input, self.weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]  # noqa: A002 - as PyTorch names it
+        return F.conv_transpose1d(input, self.weight, self.bias)
 
 
 class Container(nn.Linear):
@@ -189,7 +197,7 @@ DECLINES: dict[str, tuple[Any, Tensor]] = {
     "raw": (Raw, noise(2, 4)),
     "twice": (Twice, noise(2, 4)),
     "read-elsewhere": (ReadElsewhere, noise(2, 4)),
-    "1d": (lambda: OwnConv1d(4, 3, 2), noise(2, 4, 5)),
+    "transposed": (lambda: OwnTransposed(4, 3, 2), noise(2, 4, 5)),
     "container": (Container, noise(2, 4)),
     "computed": (lambda: Computed(4, 3), noise(2, 4)),
 }

@@ -19,7 +19,7 @@ from tests.passes.branches import Block
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-X = drawn(2, 8, 14, 14)
+X, SIGNAL = drawn(2, 8, 14, 14), drawn(2, 8, 196)
 
 
 def add_to(y: Tensor, other: Tensor) -> Tensor:
@@ -30,6 +30,21 @@ def add_to(y: Tensor, other: Tensor) -> Tensor:
 def conv(channels: int = 8, **options: Any) -> nn.Conv2d:
     torch.manual_seed(0)
     return nn.Conv2d(8, channels, 3, padding=1, **options)
+
+
+def conv1d(channels: int = 8, **options: Any) -> nn.Conv1d:
+    torch.manual_seed(0)
+    return nn.Conv1d(8, channels, 3, padding=1, **options)
+
+
+Kind = tuple["Callable[..., nn.Module]", Tensor]
+
+
+@pytest.fixture(params=[(conv, X), (conv1d, SIGNAL)], ids=["images", "signals"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Return what makes convolutions of each rank, and an input."""
+    found: Kind = request.param
+    return found
 
 
 def graph_of(fused: nn.Module) -> fx.Graph:
@@ -88,9 +103,10 @@ ACTIVATIONS: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_functions(name: str) -> None:
+def test_functions(kind: Kind, name: str) -> None:
+    make, x = kind
     run, shown = ACTIVATIONS[name]
-    fused = checked(Block(run, a=conv()), X)
+    fused = checked(Block(run, a=make()), x)
     assert operations(fused) == [f"activation={shown}"]
     (row,) = bnfuse.report(fused).fused
     assert (row.into, row.by) == ("a", "fuse-activations")
@@ -107,10 +123,20 @@ MODULES = (
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 @pytest.mark.parametrize(
-    "layer", [conv(), nn.Conv2d(8, 4, 1), nn.ConvTranspose2d(8, 4, 2, 2), nn.Linear(14, 6)], ids=str
+    "layer",
+    [
+        conv(),
+        nn.Conv2d(8, 4, 1),
+        nn.ConvTranspose2d(8, 4, 2, 2),
+        nn.Linear(14, 6),
+        conv1d(),
+        nn.Conv1d(8, 8, 9, padding=4, groups=8),
+    ],
+    ids=str,
 )
 def test_modules(layer: nn.Module, module: nn.Module) -> None:
-    fused = checked(nn.Sequential(layer, module), X)
+    x = SIGNAL if isinstance(layer, nn.Conv1d) else X
+    fused = checked(nn.Sequential(layer, module), x)
     assert len(operations(fused)) == 1
     assert [row.name for row in bnfuse.report(fused).fused] == ["1"]
 
@@ -126,19 +152,21 @@ SUMS: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
         "binary=iadd, activation=relu",
     ),
     "product": (lambda m, x: m.a(x) * x, "binary=mul"),
-    "gate": (lambda m, x: m.a(x) * x.mean((2, 3), keepdim=True), "binary=mul"),
+    "gate": (lambda m, x: m.a(x) * x.mean(-1, keepdim=True).mean(2, keepdim=True), "binary=mul"),
     "broadcast": (lambda m, x: F.relu(m.a(x) + x[:, :, :1]), "binary=add, activation=relu"),
 }
 
 
 @pytest.mark.parametrize("name", SUMS)
-def test_sums_and_products(name: str) -> None:
+def test_sums_and_products(kind: Kind, name: str) -> None:
+    make, x = kind
     run, shown = SUMS[name]
-    assert shown in operations(checked(Block(run, a=conv()), X))
+    assert shown in operations(checked(Block(run, a=make()), x))
 
 
-def test_residual_made_after_the_layer() -> None:
-    fused = checked(Block(lambda m, x: F.relu(m.a(x) + m.b(x)), a=conv(), b=conv(stride=1)), X)
+def test_residual_made_after_the_layer(kind: Kind) -> None:
+    make, x = kind
+    fused = checked(Block(lambda m, x: F.relu(m.a(x) + m.b(x)), a=make(), b=make(stride=1)), x)
     assert len(operations(fused)) <= 2
 
 
@@ -194,7 +222,7 @@ def computed_bound(m: Any, x: Tensor) -> Tensor:
 
 
 def prelu(m: Any, x: Tensor) -> Tensor:
-    return F.prelu(m.a(x), x[0, 0, 0, :1])
+    return F.prelu(m.a(x), x[0, 0].flatten()[:1])
 
 
 DECLINED = (
@@ -205,17 +233,19 @@ DECLINED = (
 
 
 @pytest.mark.parametrize("run", DECLINED, ids=lambda run: run.__name__)
-def test_declined(run: Callable[[Any, Tensor], Tensor]) -> None:
-    fused = checked(Block(run, a=conv()), X)
+def test_declined(kind: Kind, run: Callable[[Any, Tensor], Tensor]) -> None:
+    make, x = kind
+    fused = checked(Block(run, a=make()), x)
     into = [row for row in bnfuse.report(fused).fused if row.into == "a"]
     assert into == []
 
 
 @pytest.mark.parametrize("name", ["a", "act"])
-def test_hooks(name: str) -> None:
-    model = Block(lambda m, x: m.act(m.a(x)), a=conv(), act=nn.ReLU())
+def test_hooks(kind: Kind, name: str) -> None:
+    make, x = kind
+    model = Block(lambda m, x: m.act(m.a(x)), a=make(), act=nn.ReLU())
     model.get_submodule(name).register_forward_hook(lambda module, args, output: output + 1)
-    assert bnfuse.report(checked(model, X)).fused == ()
+    assert bnfuse.report(checked(model, x)).fused == ()
 
 
 @pytest.mark.parametrize(
@@ -223,22 +253,32 @@ def test_hooks(name: str) -> None:
     [
         nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular"),
         nn.utils.parametrizations.weight_norm(conv()),
+        nn.Conv1d(8, 8, 3, padding=1, padding_mode="circular"),
+        pytest.param(
+            nn.Conv1d(8, 8, 4, padding="same"),
+            marks=pytest.mark.filterwarnings("ignore:Using padding=.same"),  # torch's own
+        ),
+        nn.utils.parametrizations.weight_norm(conv1d()),
+        nn.ConvTranspose1d(8, 8, 3),
     ],
-    ids=["padding", "parametrized"],
+    ids=["padding", "parametrized", "1d-padding", "1d-uneven", "1d-parametrized", "1d-transposed"],
 )
 def test_other_layers_stay_right(layer: nn.Module) -> None:
-    checked(Block(lambda m, x: F.relu(m.a(x)), a=layer), X)
+    x = SIGNAL if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) else X
+    checked(Block(lambda m, x: F.relu(m.a(x)), a=layer), x)
 
 
-def test_skipped() -> None:
-    fused = bnfuse.optimize(nn.Sequential(conv(), nn.ReLU()).eval(), skip=("0",))
-    assert type(fused.get_submodule("0")) is nn.Conv2d
+def test_skipped(kind: Kind) -> None:
+    make, _ = kind
+    fused = bnfuse.optimize(nn.Sequential(make(), nn.ReLU()).eval(), skip=("0",))
+    assert type(fused.get_submodule("0")) is type(make())
     assert bnfuse.report(fused).fused == ()
 
 
-def test_float64_layers_stay() -> None:
-    fused = bnfuse.optimize(nn.Sequential(conv(), nn.ReLU()).double().eval())
-    assert type(fused.get_submodule("0")) is nn.Conv2d
+def test_float64_layers_stay(kind: Kind) -> None:
+    make, _ = kind
+    fused = bnfuse.optimize(nn.Sequential(make(), nn.ReLU()).double().eval())
+    assert type(fused.get_submodule("0")) is type(make())
 
 
 def network() -> nn.Module:
@@ -260,9 +300,10 @@ def test_the_layer_keeps_its_place_and_its_names() -> None:
         assert str(graph_of(other)) == str(graph_of(fused))
 
 
-def test_shared_activation() -> None:
+def test_shared_activation(kind: Kind) -> None:
+    make, x = kind
     act = nn.ReLU(inplace=True)
-    fused = checked(nn.Sequential(conv(), act, conv(), act), X)
+    fused = checked(nn.Sequential(make(), act, make(), act), x)
     assert operations(fused) == ["activation=relu"] * 2
     assert len(bnfuse.report(fused).fused) == 2
 
