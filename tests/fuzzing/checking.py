@@ -65,7 +65,7 @@ def runs(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     """Whether a model takes inputs at all."""
     try:
         call(copy.deepcopy(model), inputs)
-    except INVALID:
+    except (*INVALID, bnfuse.AssumptionError):
         return False
     return True
 

@@ -147,3 +147,23 @@ def test_a_changed_model_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_results_in_half_precision_are_held_to_its_rounding() -> None:
     for dtype in ("float32", "mixed_float16", "mixed_bfloat16"):
         assert check(replace(TWO_NORMS, dtype=dtype)).wrong == []
+
+
+def test_a_call_that_the_model_refuses_and_the_optimized_one_takes_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def careless(model: torch.nn.Module, *_: object, **__: object) -> torch.nn.Module:
+        made = real(model)
+        assert isinstance(made, torch.fx.GraphModule)
+        for node in made.graph.nodes:
+            if node.target is torch._assert:
+                made.graph.erase_node(node)
+        made.recompile()
+        return made
+
+    real = bnfuse.optimize
+    asserts = ("assertion", "torch._assert(x0.ndim == 4, 'rank')")
+    program = replace(TWO_NORMS, steps=(asserts, ("conv", "v1 = self.conv(x0)")), result="v1")
+    assert check(program).wrong == []
+    monkeypatch.setattr(bnfuse, "optimize", careless)
+    assert check(program).wrong == ["assertion: rank: did not raise rank"]
