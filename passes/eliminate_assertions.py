@@ -19,18 +19,21 @@ likewise.
 Left alone, silently, since an assertion is no mistake:
 
 1. nothing before it states a rank that is related, or it contradicts what is stated;
-2. some value gets another rank in place, so that no rank is proven.
+2. a rank is below 2: values of none are an exception to some relations, a mean over an axis is one;
+3. some value gets another rank in place, or may, since code runs that is not known.
 
 Source: ``torch._assert``, and the relations of ``bnfuse/ops/ranks.py``.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import fx
 
+from bnfuse.graph.guards import assume_rank, check_rank
 from bnfuse.graph.readers import reads_metadata_only
 from bnfuse.ops.rank_rules import asserted
 from bnfuse.passes import base
@@ -88,10 +91,16 @@ class EliminateAssertions:
         pending = [match.assertion]
         while pending:
             node = pending.pop()
-            sources = [s for s in node.all_input_nodes if s is not match.value]
+            sources = [source for source in node.all_input_nodes if _is_question(source)]
             program.erase(node)
             pending += [source for source in sources if not source.users]
         for reader in list(match.value.users):
-            if not reader.users and reader.target is getattr and reads_metadata_only(reader):
+            if not reader.users and _is_question(reader):
                 program.erase(reader)  # was part of the message
         return Applied(match.name, match.assertion.name, into=None)
+
+
+def _is_question(node: fx.Node) -> bool:
+    """Whether a node asks for a rank and does nothing else, or compares what was asked for."""
+    is_guard = node.target in (assume_rank, check_rank)
+    return node.target is operator.eq or (reads_metadata_only(node) and not is_guard)

@@ -196,6 +196,10 @@ _FUSED: dict[type[nn.Module], type[FusedLayer]] = {
 }
 
 
+_AXES = {nn.Linear: 2, nn.Conv1d: 3, nn.Conv2d: 4, nn.ConvTranspose2d: 4, nn.Conv3d: 5}
+"""How many axes a layer's weight has."""
+
+
 def can_fuse(module: nn.Module) -> bool:
     """Whether there is a fused layer for a layer: exactly for PyTorch's own, padded with zeros.
 
@@ -208,7 +212,8 @@ def can_fuse(module: nn.Module) -> bool:
         steps = zip(module.dilation, module.kernel_size, strict=True)  # type: ignore[arg-type]  # a convolution's
         if any(d * (k - 1) % 2 for d, k in steps):
             return False
-    return type(module) in _FUSED
+    weight = module._parameters.get("weight")  # the caller may have put another in its place
+    return type(module) in _FUSED and weight is not None and weight.ndim == _AXES[type(module)]
 
 
 def fuse(module: nn.Module, epilogue: Epilogue) -> FusedLayer:

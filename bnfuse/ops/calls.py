@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OPERATIONS = (*WEIGHTED, *VALUE_OPERATIONS, *ACTIVATIONS, *LAYOUT, *PICKING)
 """Every operation the passes know, in no particular order."""
 _OF_LISTS = (Kind.CONCATENATION, Kind.STACK)
+_OF_MODES = (Kind.BATCH_NORM, Kind.DROPOUT)  # whose passes say why they decline
 _BY_MODULE = {module: row for row in OPERATIONS for module in row.modules}
 _BY_FUNCTION = {function: row for row in OPERATIONS for function in row.functions}
 _BY_METHOD = {method: row for row in OPERATIONS for method in row.methods}
@@ -186,9 +187,17 @@ def _read_operator(
         return None
     constants = {name: _constant(program, given.get(name)) for name in row.constants}
     options = {name: given.get(name, default) for name, default in row.options.items()}
+    if row.kind not in _OF_MODES and _is_flag_computed(row, options):
+        return None
     name = _owner(constants) or layer_name(node)
     spelling = str(getattr(node.target, "__name__", node.target))
     return Call(row.kind, node, name, value, operands, constants, options, False, spelling)
+
+
+def _is_flag_computed(row: Operation, options: dict[str, Any]) -> bool:
+    """Whether the graph computes what is to be told by yes or no, such as ``keepdim``."""
+    flags = [name for name, default in row.options.items() if isinstance(default, bool)]
+    return any(isinstance(options[name], fx.Node) for name in flags)
 
 
 def _operands(given: dict[str, Any], row: Operation) -> tuple[Any, ...]:

@@ -79,8 +79,15 @@ def _returns_new(program: Program, node: fx.Node) -> bool:
 
 def may_write(program: Program, node: fx.Node) -> bool:
     """Whether a node may write into what it is given: known in-place ones, and unknown code."""
-    if writes_in_place(node) or _is_in_place_layer(program, node):
-        return True
+    return (
+        writes_in_place(node)
+        or _is_in_place_layer(program, node)
+        or runs_unknown_code(program, node)
+    )
+
+
+def runs_unknown_code(program: Program, node: fx.Node) -> bool:
+    """Whether a node runs code that is neither PyTorch's nor ours, hooks included."""
     if node.op == "call_module":
         module = program.module(str(node.target))
         owner = type(module).__module__

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
 from bnfuse.graph.guards import assume_rank, check_rank
+from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
     from bnfuse.ops.calls import Call
@@ -59,6 +61,25 @@ def change_by_mean(call: Call) -> int | None:
     if isinstance(dims, int):
         return -1
     return -len(dims) if isinstance(dims, list | tuple) and dims else None  # () means all
+
+
+def change_by_linear(call: Call, rank_of: Callable[[fx.Node], int | None]) -> int | None:
+    """Return by how much a linear layer changes the rank: one row of weights makes one number."""
+    weight, computed = call.tensor("weight"), call.constants.get("weight")
+    rank = None if weight is None else weight.ndim
+    if isinstance(computed, fx.Node):
+        rank = rank_of(computed)
+    return {1: -1, 2: 0}.get(rank or 0)
+
+
+CHANGES: dict[Kind, Callable[[Call, Callable[[fx.Node], int | None]], int | None]] = {
+    Kind.LINEAR: change_by_linear,
+    Kind.MEAN: lambda call, _: change_by_mean(call),
+    Kind.SUM: lambda call, _: change_by_mean(call),
+    Kind.EMBEDDING: lambda _, __: 1,
+    Kind.UNFOLD: lambda _, __: -1,
+}
+"""By how much kinds of operations change the rank, from a call and the ranks of other values."""
 
 
 def asserted(node: fx.Node) -> list[tuple[fx.Node, int]]:

@@ -17,7 +17,7 @@ from bnfuse.graph.readers import reshapes_in_place
 from bnfuse.kernels import FusedLayer
 from bnfuse.ops.calls import Call, read_call
 from bnfuse.ops.plain import oddity
-from bnfuse.ops.rank_rules import asserted, axes_added, change_by_mean, count_of, shaped_like
+from bnfuse.ops.rank_rules import CHANGES, asserted, axes_added, count_of, shaped_like
 from bnfuse.ops.table import Kind
 
 if TYPE_CHECKING:
@@ -157,17 +157,11 @@ class Ranks:
     def _relate_repetition(self, call: Call) -> None:
         if call.options["dim"] is None:  # flattened
             self._fix(call.node, 1)
-        else:
+        elif type(call.options["dim"]) is int:
             self._link(call.node, call.input, 0)
 
-    def _relate_embedding(self, call: Call) -> None:
-        self._link(call.node, call.input, 1)
-
-    def _relate_unfolded(self, call: Call) -> None:
-        self._link(call.node, call.input, -1)
-
-    def _relate_mean(self, call: Call) -> None:
-        if (change := change_by_mean(call)) is not None:
+    def _relate_changed(self, call: Call) -> None:
+        if (change := CHANGES[call.kind](call, self.of)) is not None:
             self._link(call.node, call.input, change)
 
     def _relate_pieces(self, call: Call) -> None:
@@ -232,16 +226,13 @@ def _batch_rank(program: Program, node: fx.Node, call: Call | None) -> int | Non
 
 _RULES = {
     **{kind: Ranks._relate_binary for kind in Kind if kind.is_broadcast},
-    Kind.EMBEDDING: Ranks._relate_embedding,
+    **dict.fromkeys(CHANGES, Ranks._relate_changed),
     Kind.CONCATENATION: Ranks._relate_arms,
     Kind.STACK: Ranks._relate_stacked,
     **dict.fromkeys((Kind.EXPAND, Kind.REPEAT), Ranks._relate_repeated),
     Kind.REPETITION: Ranks._relate_repetition,
-    Kind.UNFOLD: Ranks._relate_unfolded,
     Kind.SPLIT: Ranks._relate_pieces,
     Kind.ITEM: Ranks._relate_item,
-    Kind.MEAN: Ranks._relate_mean,
-    Kind.SUM: Ranks._relate_mean,
     Kind.RESHAPE: Ranks._relate_reshape,
 }
 """How kinds of operations change the rank; all others keep it."""

@@ -115,7 +115,7 @@ def _convolution(call: Call, given: Shape) -> Shape | None:
 
 def _linear(call: Call, given: Shape) -> Shape | None:
     weight = call.tensor("weight")
-    return None if weight is None else (*given[:-1], weight.shape[0])
+    return None if weight is None or weight.ndim != 2 else (*given[:-1], weight.shape[0])
 
 
 def _embedding(call: Call, given: Shape) -> Shape | None:

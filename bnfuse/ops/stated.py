@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnfuse.ops.fresh import runs_unknown_code
 from bnfuse.ops.rank_rules import asserted
 
 if TYPE_CHECKING:
@@ -11,9 +12,14 @@ if TYPE_CHECKING:
 
     from bnfuse.graph.program import Program
 
+LEAST = 2
+"""Values of no axes are an exception to some relations: a mean over an axis leaves them as is."""
+
 
 class StatedRanks:
     """The assertions of a model, and the guards, that state ranks.
+
+    Nothing is told where a value may get another rank in place: by unknown code, or as an ``out``.
 
     Args:
         program: The program; nodes added to its graph later are not known.
@@ -22,7 +28,10 @@ class StatedRanks:
     def __init__(self, program: Program) -> None:
         self._ranks = program.shapes.ranks
         self._first: dict[fx.Node, tuple[fx.Node, fx.Node, int]] = {}
-        for node in program.graph.nodes if self._ranks.hold else ():
+        nodes = program.graph.nodes
+        if not self._ranks.hold or any(_may_reshape(program, node) for node in nodes):
+            return
+        for node in nodes:
             for value, rank in asserted(node):
                 root, _ = self._ranks.counted_from(value)
                 self._first.setdefault(root, (node, value, rank))
@@ -34,4 +43,9 @@ class StatedRanks:
             return None
         node, stated, rank = self._first[root]
         implied = self._ranks.implied(value, stated, rank)
-        return None if implied is None else (node, implied)
+        return None if implied is None or min(implied, rank) < LEAST else (node, implied)
+
+
+def _may_reshape(program: Program, node: fx.Node) -> bool:
+    """Whether a node may give a value another rank in a way that its name does not tell."""
+    return node.kwargs.get("out") is not None or runs_unknown_code(program, node)

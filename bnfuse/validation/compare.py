@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OWN_ERROR_FACTOR = 4.0
 LEAST_ULPS = 16.0
+INNER_ULPS = 4.0
+LARGEST_SHARE = 0.01
 _FLOAT64_ULP = torch.finfo(torch.float64).eps
 
 
@@ -28,6 +30,7 @@ class _Tally:
     own: float = 0.0
     scale: float = 0.0
     complaint: str = ""
+    is_floating: bool = False
 
 
 @dataclass(slots=True)
@@ -84,7 +87,9 @@ class OutputComparison:
                 max_abs_error=tally.error,
                 scale=tally.scale,
                 own_error=tally.own * own_error_ratio,
-                tolerance=tolerance(tally.own * own_error_ratio, tally.scale or inner, self.ulp),
+                tolerance=tolerance(tally.own * own_error_ratio, tally.scale, self.ulp)
+                if tally.scale or not tally.is_floating
+                else tolerance_of_zeros(inner, self.ulp),
                 complaint=tally.complaint,
             )
             for name, tally in self._tallies.items()
@@ -125,6 +130,21 @@ def tolerance(own_error: float, scale: float, ulp: float) -> float:
     """
     largest_ulp = ulp * 2.0 ** math.floor(math.log2(scale)) if scale > 0 else 0.0
     return max(OWN_ERROR_FACTOR * own_error, LEAST_ULPS * largest_ulp)
+
+
+def tolerance_of_zeros(inner: float, ulp: float) -> float:
+    """Return the deviation that an output may have which is zero throughout.
+
+    It is 4 units in the last place of what is computed on the way, and 1% of that at most.
+
+    Args:
+        inner: The largest value that a layer inside computes.
+        ulp: The spacing of numbers just above 1.
+
+    >>> tolerance_of_zeros(5.0, 2.0**-10) == 4 * 2.0**-8, tolerance_of_zeros(5.0, 2.0**-7)
+    (True, 0.05)
+    """
+    return min(tolerance(0.0, inner, ulp) / LEAST_ULPS * INNER_ULPS, LARGEST_SHARE * inner)
 
 
 def _flatten(outputs: Any) -> tuple[dict[str, Any], Any]:
@@ -178,6 +198,7 @@ def _compare(tally: _Tally, exact: Any, rounded: Any, candidate: Any) -> None:
     tally.error = max(tally.error, _largest(deviation))
     tally.own = max(tally.own, _largest(own[torch.isfinite(own)]))
     tally.scale = max(tally.scale, _largest(wide.abs()[finite]))
+    tally.is_floating = exact.is_floating_point() or exact.is_complex()
 
 
 def _as_real(tensor: Tensor) -> Tensor:

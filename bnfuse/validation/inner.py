@@ -16,14 +16,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bnfuse.validation.inputs import is_dense
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor
 
     from bnfuse.validation.inputs import Arguments
     from bnfuse.validation.runners import ModuleRun
 
-# What sums products, and norms: what a fold may go into. The rest is left out, since a constant to
-# mask with may be the largest finite number.
+MOST = 2.0**20
+"""The largest value that counts: a constant to mask with may be the largest finite number."""
+# What sums products, and norms: what a fold may go into.
 _LAYERS = frozenset(
     {
         *("convolution", "mm", "addmm", "addmv", "mv", "dot", "bmm", "baddbmm", "addbmm"),
@@ -35,7 +40,7 @@ _LAYERS = frozenset(
 
 
 def largest_inner_value(run: ModuleRun, sets: Sequence[Arguments], seed: int) -> float:
-    """Return the largest finite absolute value that a layer inside a module computes.
+    """Return the largest absolute value, up to ``MOST``, that a layer inside a module computes.
 
     Args:
         run: The module.
@@ -51,7 +56,9 @@ def largest_inner_value(run: ModuleRun, sets: Sequence[Arguments], seed: int) ->
 
 
 class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-    """Notes the largest finite absolute value that a layer computes while it is entered."""
+    """Notes the largest value up to ``MOST`` that a layer computes while it is entered."""
+
+    supports_higher_order_operators = True  # such as torch.cond, which have no overloads
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # likewise
@@ -61,9 +68,12 @@ class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:  # the signature is torch's
         result = func(*args, **(kwargs or {}))
-        if func.overloadpacket.__name__ in _LAYERS:
-            first = result[0] if isinstance(result, tuple) else result
-            if first.numel() and not first.is_meta:
-                finite = first.detach().abs().nan_to_num(nan=0.0, posinf=0.0)
-                self.value = max(self.value, float(finite.max()))
+        if getattr(getattr(func, "overloadpacket", None), "__name__", "") in _LAYERS:
+            self._note(result[0] if isinstance(result, tuple) else result)
         return result
+
+    def _note(self, result: Tensor) -> None:
+        is_usual = result.is_floating_point() and is_dense(result) and not result.is_meta
+        if is_usual and result.numel():
+            sizes = result.detach().abs()
+            self.value = max(self.value, float(torch.where(sizes <= MOST, sizes, 0.0).max()))

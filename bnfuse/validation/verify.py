@@ -50,8 +50,8 @@ def verify(
     The reference is the unfused model in float64. The candidate passes when its error is at most 4
     times the unfused model's own error in the candidate's dtype, and 16 units in the last place of
     the largest output at least. In float64 the own error is estimated from the float32 one, scaled
-    by the ratio of the two unit roundoffs. The units of an output that is zero throughout are those
-    of the largest value that a layer inside the unfused model computes.
+    by the ratio of the two unit roundoffs. An output that is zero throughout may deviate by 4 units
+    of the largest value that a layer inside the unfused model computes, and by 1% of it at most.
 
     Args:
         model: The unfused model, or an exported program; it is copied, not changed.
@@ -133,7 +133,10 @@ def _compared(
     found = comparison.outcome(reference.own_error_ratio)
     if all(output.scale or output.passed for output in found):
         return found
-    inner = largest_inner_value(reference.exact.make(), sets, seed)
+    try:
+        inner = largest_inner_value(reference.exact.make(), sets, seed)
+    except Exception:  # what cannot be watched has no other measure
+        return found
     return comparison.outcome(reference.own_error_ratio, inner)
 
 
