@@ -181,3 +181,9 @@ def test_contiguous_signals_have_the_strides_of_the_operators(name: str) -> None
     made.choices = {shape: True}
     assert error(made(x), plain(x).relu()) < 1e-6
     assert made(x).stride() == plain(x).stride()
+
+
+def test_a_layer_with_another_kind_of_weight_is_left() -> None:
+    layer = nn.Linear(3, 4)
+    layer.weight = nn.Parameter(torch.ones(3))
+    assert not can_fuse(layer)

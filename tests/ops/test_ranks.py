@@ -109,3 +109,33 @@ def test_by_the_shape_of_another_value(name: str) -> None:
             return reshaped(x, y.flatten(2)).relu()
 
     assert rank_of_output(Reshaping()) == rank
+
+
+FALSE_RELATIONS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "mean, kept or not as is computed": lambda m, x, y: x.mean(1, y.dim() == 2),
+    "sum, likewise": lambda m, x, y: torch.sum(x, 1, keepdim=y.dim() == 2),
+    "repetition, along a computed axis": lambda m, x, y: x.repeat_interleave(2, y.dim()),
+    "rows of weights that are computed": lambda m, x, y: nn.functional.linear(x, y),
+}
+
+
+@pytest.mark.parametrize("name", FALSE_RELATIONS)
+def test_what_a_call_may_do_either_way_is_no_relation(name: str) -> None:
+    class Model(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+            return FALSE_RELATIONS[name](self, x.flatten(2), y)
+
+    assert rank_of_output(Model()) is None
+
+
+@pytest.mark.parametrize(("weight", "rank"), [((4,), 2), ((5, 4), 3)])
+def test_one_row_of_weights_makes_one_number(weight: tuple[int, ...], rank: int) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(weight))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.linear(x.flatten(2), self.weight)
+
+    assert rank_of_output(Model()) == rank

@@ -70,3 +70,44 @@ def test_nothing_is_stated_where_a_value_gets_another_rank_in_place() -> None:
         return x.relu()
 
     assert stated(run) is None
+
+
+class Unknown(nn.Module):
+    """Code that no trace looks into."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze_(0)
+
+
+def test_nothing_is_stated_where_unknown_code_runs_or_a_result_is_given() -> None:
+    def run(m: Written, x: Tensor, y: Tensor) -> Tensor:
+        torch._assert(x.ndim == 4, "before")
+        return x.relu()
+
+    def with_out(m: Written, x: Tensor, y: Tensor) -> Tensor:
+        torch.add(x, x, out=y)
+        return run(m, x, y)
+
+    assert stated(run) is not None
+    assert stated(with_out) is None
+    model = Written(lambda m, x, y: run(m, m.get_submodule("part")(x), y))
+    model.part = Unknown()
+
+    class Leaves(fx.Tracer):
+        def is_leaf_module(self, m: nn.Module, name: str) -> bool:
+            return isinstance(m, Unknown) or super().is_leaf_module(m, name)
+
+    program = Program(model, Leaves().trace(model))
+    value = program.graph.output_node().args[0]
+    assert isinstance(value, fx.Node)
+    assert program.stated_ranks.first(value) is None
+
+
+def test_ranks_below_two_tell_nothing() -> None:
+    """A mean over the axis -1 leaves a number as it is."""
+
+    def run(m: Written, x: Tensor, y: Tensor) -> Tensor:
+        torch._assert(x.mean(-1).ndim == 0, "of a number or a vector")
+        return x.relu()
+
+    assert stated(run) is None

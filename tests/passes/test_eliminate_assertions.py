@@ -132,6 +132,22 @@ def test_leaves_what_is_not_implied(forward: Callable[[Given, Tensor, Tensor], A
     assert len(assertions(module)) == 2
 
 
+def test_what_is_more_than_a_question_stays() -> None:
+    """An input and a write that only the message of an assertion reads."""
+
+    def forward(m: Given, x: Tensor, y: Tensor) -> Tensor:
+        torch._assert(x.ndim == 4, "the first")
+        z = m.conv(x)
+        torch._assert(z.ndim == 4, y.shape)
+        torch._assert(z.ndim == 4, z.add_(1.0).shape)
+        return z
+
+    model, x = ready(Given(forward)), noise(2, 3, 4, 4)
+    module, _ = run(model)
+    assert assertions(module) == ["_assert"]
+    assert torch.equal(module(x, x), model(x, x))
+
+
 @pytest.mark.parametrize("example", [False, True])
 def test_a_call_that_the_model_refuses_is_refused(example: bool) -> None:
     model, x = ready(Net()), noise(2, 3, 6, 6)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 from torch import nn
 
@@ -76,3 +78,63 @@ def test_zeros_of_a_model_without_layers_are_to_be_met() -> None:
     zeros, others = (nn.Threshold(9.0, value).eval() for value in (0.0, 1e-9))
     assert bnfuse.verify(zeros, zeros, (torch.ones(2),)).passed
     assert not bnfuse.verify(zeros, others, (torch.ones(2),)).passed
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error", "passes"),
+    [
+        (torch.float32, 3e-7, True),
+        (torch.float32, 1e-5, False),
+        (torch.bfloat16, 0.004, True),
+        (torch.bfloat16, 0.1, False),
+    ],
+)
+def test_what_zeros_may_deviate_by(dtype: torch.dtype, error: float, passes: bool) -> None:
+    """Where the largest value inside is 1: by some roundings of it, and by a hundredth at most."""
+
+    def made(value: float) -> nn.Module:
+        first = nn.Linear(1, 1, bias=False)
+        first.weight.data.fill_(1.0)
+        return nn.Sequential(first, nn.Threshold(9.0, value)).to(dtype).eval()
+
+    x = torch.ones(1, 1, dtype=dtype)
+    assert bnfuse.verify(made(0.0), made(error), (x,), seed=1).passed is passes
+
+
+class Flags(nn.Module):
+    """Returns whether something is larger than it can be."""
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.layer, self.bound = nn.Linear(2, 2), bound
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(1e4 * x) > self.bound
+
+
+def test_flags_are_no_numbers_that_round() -> None:
+    never, always = Flags(1e30).half().eval(), Flags(-1e30).half().eval()
+    x = torch.ones(1, 2, dtype=torch.float16)
+    assert bnfuse.verify(never, never, (x,)).passed
+    assert not bnfuse.verify(never, always, (x,)).passed
+
+
+def test_what_cannot_be_watched_is_wrong_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> float:
+        raise NotImplementedError("aten::abs of a class of the user's")
+
+    model, x = Dead().eval(), torch.ones(2, 4)
+    fused = bnfuse.optimize(model)
+    assert bnfuse.verify(model, fused, (x,)).passed
+    module = sys.modules["bnfuse.validation.verify"]  # its function has the name of the module
+    monkeypatch.setattr(module, "largest_inner_value", fails)
+    assert not bnfuse.verify(model, fused, (x,)).passed
+
+
+def test_a_mask_that_a_product_adds_is_no_measure() -> None:
+    class Added(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.addmm(torch.full_like(x, torch.finfo(x.dtype).min), x, x)
+
+    sets: list[Arguments] = [((torch.ones(2, 2),), {})]
+    assert largest_inner_value(ModuleRun(Added()), sets, 0) == 0.0
