@@ -212,8 +212,10 @@ def can_fuse(module: nn.Module) -> bool:
         steps = zip(module.dilation, module.kernel_size, strict=True)  # type: ignore[arg-type]  # a convolution's
         if any(d * (k - 1) % 2 for d, k in steps):
             return False
+    if type(module) not in _FUSED:
+        return False
     weight = module._parameters.get("weight")  # the caller may have put another in its place
-    return type(module) in _FUSED and weight is not None and weight.ndim == _AXES[type(module)]
+    return weight is not None and weight.ndim == _AXES[type(module)]
 
 
 def fuse(module: nn.Module, epilogue: Epilogue) -> FusedLayer:

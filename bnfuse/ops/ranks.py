@@ -139,8 +139,10 @@ class Ranks:
             self._fix(call.node, count)
 
     def _relate_arms(self, call: Call) -> None:
+        """An input may be an empty tensor of one axis, which fits others of any rank."""
         for operand in call.operands:
-            if isinstance(operand, fx.Node) and operand not in self._empty:
+            is_value = isinstance(operand, fx.Node) and operand.op != "placeholder"
+            if is_value and operand not in self._empty:
                 self._link(call.node, operand, 0)
 
     def _relate_stacked(self, call: Call) -> None:

@@ -139,3 +139,16 @@ def test_one_row_of_weights_makes_one_number(weight: tuple[int, ...], rank: int)
             return nn.functional.linear(x.flatten(2), self.weight)
 
     assert rank_of_output(Model()) == rank
+
+
+def test_an_input_may_be_an_empty_tensor_in_a_concatenation() -> None:
+    """Of one axis, which ``torch.cat`` takes beside others of any rank: a cache, at first."""
+
+    class Cached(nn.Module):
+        def forward(self, past: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([past, x.flatten(1)])
+
+    program = Program(model := Cached(), fx.Tracer().trace(model))
+    past, *_, joined, _ = program.graph.nodes
+    ranks = Ranks(program)
+    assert (ranks.of(past), ranks.of(joined)) == (None, 2)
