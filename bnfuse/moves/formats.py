@@ -11,7 +11,8 @@ for contiguous inputs. From there on all is laid out as in the unfused model::
     y = conv(x); y.flatten(1).mul_(2)   writes to a copy of y channels last
 
 Here the numbers depend on the layout, and that on the input's: all layers before such a write are
-run by PyTorch's own operators.
+run by PyTorch's own operators. So are those before what is drawn in memory's order, as dropout that
+is on does, and before what reads strides.
 
 Signals ``(n, c, l)`` lie so as well, as images of one row do (``bnfuse.kernels.channels_last``).
 """
@@ -24,7 +25,7 @@ from torch import nn
 
 from bnfuse.kernels import FusedLayer
 from bnfuse.moves.anew import is_laid_out_anew
-from bnfuse.moves.tells import tells_layout
+from bnfuse.moves.tells import depends_on_layout, tells_layout
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.table import Kind
 
@@ -54,8 +55,18 @@ def settle_formats(program: Program) -> None:
     for module in _fused_before(program, pending, only_last=True):
         module.returns_contiguous = not isinstance(module, nn.Linear)  # which always does
     # An input that is channels last makes these so, or contiguous, as no kernel here would know.
-    for module in _fused_before(program, program.lost_writes, only_last=False):
-        module.is_plain = True
+    for module in _fused_before(program, _decisive(program), only_last=False):
+        module.is_plain = not (isinstance(module, nn.Linear) and not module.epilogue.binary)
+
+
+def _decisive(program: Program) -> list[fx.Node]:
+    """Return the values on whose layout the numbers that the model returns depend."""
+    return [*program.lost_writes] + [
+        source
+        for node in program.graph.nodes
+        if depends_on_layout(program, node)
+        for source in node.all_input_nodes
+    ]
 
 
 def _fused_before(
