@@ -113,35 +113,6 @@ def test_strides_that_are_asked_for() -> None:
     assert contiguous(Block(asked, a=conv1d()), SIGNAL) == ["a"]
 
 
-@pytest.mark.parametrize(
-    "read",
-    [
-        lambda y: y * y.dim_order()[1],
-        lambda y: torch.as_strided_copy(y, (2, 64), (64, 1)),
-        lambda y: torch.ops.aten.as_strided_copy.default(y, (2, 64), (64, 1)),
-        lambda y: torch.as_strided_scatter(y, torch.zeros(2, 64), (2, 64), (64, 1)),
-        lambda y: y.as_strided_scatter(torch.zeros(2, 64), (2, 64), (64, 1)),
-    ],
-    ids=["order", "copy", "aten", "scatter", "method"],
-)
-@pytest.mark.parametrize("form", ["contiguous", "channels last"])
-def test_the_order_in_memory_that_is_asked_for(form: str, read: Any) -> None:
-    """Between two layers, of which the second hides how the first's result lay."""
-    x = X.contiguous(memory_format=torch.channels_last) if form == "channels last" else X
-    signal = SIGNAL.mT.contiguous().mT if form == "channels last" else SIGNAL
-    for make, given in ((conv, x), (conv1d, signal)):
-
-        def run(m: Any, x: Tensor) -> Tensor:
-            y = m.a(x).relu()
-            return m.b(y) + (read(y) ** 2).flatten(1)[:, :64].mean(0)[:9].max()
-
-        model = Block(run, a=make(), b=make()).eval()
-        fused = bnfuse.optimize(model)
-        assert [n for n, m in fused.named_modules() if getattr(m, "is_plain", False)] == ["a"]
-        with torch.no_grad():
-            assert torch.allclose(model(given), fused(given), atol=1e-4)
-
-
 def test_signals_whose_pixels_are_shuffled_are_contiguous() -> None:
     def shuffled(m: Any, x: Tensor) -> Tensor:
         return m.b(nn.functional.pixel_shuffle(m.a(x), 2)).mean((1, 2))
