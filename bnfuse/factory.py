@@ -38,7 +38,9 @@ def from_factory(module_name: str, name: str) -> tuple[nn.Module, tuple[Any, ...
     factory = _found(module, module_name, name)
     try:
         made = factory()
-    except (Exception, SystemExit) as error:  # it is the user's code and can raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it is the user's code and can raise anything
         raise RequestError(
             f"the factory {spec} raised {_raised(error, module)}: mend it, or name another."
         ) from error
@@ -58,7 +60,9 @@ def _imported(module_name: str, name: str) -> ModuleType:
         sys.path.insert(0, folder)
     try:
         return importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         is_there = _exists(module_name, error)
         remedy = _MEND if is_there else _meant(module_name, name)
         raise RequestError(

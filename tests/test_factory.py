@@ -48,6 +48,21 @@ def silent():
 def exiting():
     sys.exit("usage: nets FILE")
 
+def ending():
+    raise GeneratorExit("it ends")
+
+def grouped():
+    raise BaseExceptionGroup("two", [KeyboardInterrupt(), SystemExit()])
+
+class Own(BaseException):
+    pass
+
+def own():
+    raise Own
+
+def interrupted():
+    raise KeyboardInterrupt
+
 def needing(width, height=2):
     return nn.Linear(width, height)
 
@@ -64,11 +79,12 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ours.py").write_text(FACTORIES)
     (tmp_path / "broken.py").write_text("def model(:\n")
     (tmp_path / "lacking.py").write_text("import no_such_package.inner\n")
+    (tmp_path / "ends.py").write_text("raise GeneratorExit\n")
     (tmp_path / "exits.py").write_text("raise SystemExit(2)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    for name in ("ours", "broken", "lacking", "exits"):
+    for name in ("ours", "broken", "lacking", "ends", "exits"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -98,10 +114,18 @@ def test_a_class_is_a_factory() -> None:
         ("failing", "ValueError (it is broken, line 22 of ours.py)"),
         ("silent", "AssertionError (without a message, line 28 of ours.py)"),
         ("exiting", "SystemExit (usage: nets FILE, line 31 of ours.py)"),
+        ("ending", "GeneratorExit (it ends, line 34 of ours.py)"),
+        ("grouped", "BaseExceptionGroup (two (2 sub-exceptions), line 37 of ours.py)"),
+        ("own", "Own (without a message, line 43 of ours.py)"),
     ],
 )
 def test_a_factory_that_raises(name: str, what: str) -> None:
     refused(f"the factory ours:{name} raised {what}: mend it, or name another.", name)
+
+
+def test_an_interrupt_is_none_of_the_factory() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        from_factory("ours", "interrupted")
 
 
 def test_what_is_called_by_a_factory_raises() -> None:
@@ -145,6 +169,7 @@ def test_what_is_no_factory() -> None:
         ("broken", "SyntaxError: invalid syntax (broken.py, line 1)"),
         ("lacking", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("exits", "SystemExit: 2"),
+        ("ends", "GeneratorExit: without a message"),
     ],
 )
 def test_a_module_that_raises(module: str, what: str) -> None:

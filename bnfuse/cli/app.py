@@ -31,7 +31,7 @@ from bnfuse.cli.arguments import (
 from bnfuse.cli.doctor import diagnose
 from bnfuse.cli.group import EXIT_CODES, Commands, show_version
 from bnfuse.cli.terminal import OUT, error, note, progress, stage
-from bnfuse.cli.writing import check_name, check_not_read, written
+from bnfuse.cli.writing import check_name, check_not_imported, check_not_read, written
 from bnfuse.errors import BnfuseError, RequestError
 from bnfuse.export.atomic import atomic_file
 from bnfuse.export.stored_report import read_report
@@ -106,6 +106,7 @@ def optimize(
     check_name(output)
     check_not_read(output, {"MODEL": model, "--weights": weights})
     loaded = _load(model, weights, shape, allow_pickle)
+    check_not_imported(output)
     with stage("Optimizing, exporting and comparing"):
         done = written(loaded, output, skip or ())
     OUT.print(as_table(done.report, limit=20))
@@ -133,7 +134,10 @@ def verify(
         raise RequestError("--plot draws the layers' errors: ask for them with --per-layer.")
     if plot is not None:
         format_of(plot)  # a suffix without a format is known before any comparing
+        check_not_read(plot, {"MODEL": model, "FILE": file, "--weights": weights}, "--plot")
     loaded = _load(model, weights, shape, allow_pickle)
+    if plot is not None:
+        check_not_imported(plot, "--plot")
     with stage("Comparing"):
         candidate = file if file is not None else optimize_model(loaded.model)
         outcome = verify_model(
@@ -166,6 +170,8 @@ def bench(
     if output is not None:
         check_not_read(output, {"MODEL": model, "FILE": file, "--weights": weights})
     loaded = _load(model, weights, shape, allow_pickle)
+    if output is not None:
+        check_not_imported(output)
     with ExitStack() as stack:
         # An unwritable path is known before any measuring.
         target = stack.enter_context(atomic_file(output)) if output is not None else None

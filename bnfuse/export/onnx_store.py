@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,14 +79,31 @@ def atomic_onnx(path: str | os.PathLike[str]) -> Iterator[OnnxDraft]:
 
 
 def data_files(path: Path) -> set[str]:
-    """Return the names of the files beside an ONNX file that hold its weights."""
+    """Return the names of the files beside an ONNX file that hold its weights.
+
+    Args:
+        path: The file; one that is not there, or of another kind, has none.
+    """
     onnx = require("onnx", "to export ONNX")
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception:  # there is no such file, or it is another kind of file
         return set()
-    entries = [entry for tensor in proto.graph.initializer for entry in tensor.external_data]
+    entries = [entry for tensor in _tensors(proto) for entry in tensor.external_data]
     return {entry.value for entry in entries if entry.key == "location"}
+
+
+def _tensors(proto: Any) -> Iterator[Any]:
+    """Yield every tensor in a message of protobuf, however deep: of attributes and graphs too."""
+    for field, value in proto.ListFields():
+        if field.message_type is None:
+            continue
+        is_tensor = field.message_type.full_name == "onnx.TensorProto"
+        for one in value if isinstance(value, Iterable) else (value,):
+            if is_tensor:
+                yield one
+            else:
+                yield from _tensors(one)
 
 
 def write(model: Any, draft: OnnxDraft, external_data: bool) -> Any:

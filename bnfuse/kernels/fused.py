@@ -39,7 +39,7 @@ class FusedLayer(nn.Module):
     Attributes:
         epilogue: What it does to its result.
         returns_contiguous: Whether its result is to be contiguous, where oneDNN would return it
-            channels last: something reads it that could tell.
+            channels last: something reads it that could tell, or reads signals slowly that are.
         is_plain: Whether PyTorch's own operators are to run it, whatever the input: how its result
             is laid out decides what a write reaches.
         choices: For inputs of some shapes, by measurement, whether oneDNN is to run them; the

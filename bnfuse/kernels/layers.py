@@ -94,11 +94,13 @@ class FusedConv1d(_Convolution, nn.Conv1d):
     """A 1-d convolution with an epilogue: to oneDNN one of images of one row.
 
     There is no memory format for results channels last, but they are laid out so all the same where
-    nothing could tell (``bnfuse.kernels.channels_last``): the next layer reads them as they are.
+    nothing could tell (``bnfuse.kernels.channels_last``) and nothing would read them slowly: the
+    next layer reads them as they are.
     """
 
     def _is_large(self, x: Tensor) -> bool:
-        is_copied = self.returns_contiguous and x.is_contiguous()
+        is_by_sample = x.mT.is_contiguous() and not x.is_contiguous()
+        is_copied = self.returns_contiguous and not is_by_sample
         return super()._is_large(x) and not (is_copied and is_slower_copied(x, self.weight))
 
 

@@ -11,9 +11,11 @@ for contiguous inputs. From there on all is laid out as in the unfused model::
     y = conv(x); y.flatten(1).mul_(2)   writes to a copy of y channels last
 
 Here the numbers depend on the layout, and that on the input's: all layers before such a write are
-run by PyTorch's own operators.
+run by PyTorch's own operators. So are those before what is drawn in memory's order, as dropout that
+is on does, and before what reads strides.
 
-Signals ``(n, c, l)`` lie so as well, as images of one row do (``bnfuse.kernels.channels_last``).
+Signals ``(n, c, l)`` lie so as well, as images of one row do (``bnfuse.kernels.channels_last``);
+they return contiguous also where what reads them would be slow otherwise (``moves.signals``).
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from bnfuse.kernels import FusedLayer
+from bnfuse.kernels.layers import FusedConv1d
 from bnfuse.moves.anew import is_laid_out_anew
-from bnfuse.moves.tells import tells_layout
+from bnfuse.moves.signals import is_read_slowly
+from bnfuse.moves.tells import depends_on_layout, tells_layout
 from bnfuse.ops.calls import read_call
 from bnfuse.ops.table import Kind
 
@@ -54,8 +58,28 @@ def settle_formats(program: Program) -> None:
     for module in _fused_before(program, pending, only_last=True):
         module.returns_contiguous = not isinstance(module, nn.Linear)  # which always does
     # An input that is channels last makes these so, or contiguous, as no kernel here would know.
-    for module in _fused_before(program, program.lost_writes, only_last=False):
-        module.is_plain = True
+    for module in _fused_before(program, _decisive(program), only_last=False):
+        module.is_plain = not (isinstance(module, nn.Linear) and not module.epilogue.binary)
+    for node, signal in _signals(program):
+        signal.returns_contiguous |= not signal.is_plain and is_read_slowly(program, node)
+
+
+def _signals(program: Program) -> Iterator[tuple[fx.Node, FusedConv1d]]:
+    """Yield the fused layers over signals, each with its call."""
+    for node in program.graph.nodes:
+        module = program.module(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, FusedConv1d):
+            yield node, module
+
+
+def _decisive(program: Program) -> list[fx.Node]:
+    """Return the values on whose layout the numbers that the model returns depend."""
+    return [*program.lost_writes] + [
+        source
+        for node in program.graph.nodes
+        if depends_on_layout(program, node)
+        for source in node.all_input_nodes
+    ]
 
 
 def _fused_before(

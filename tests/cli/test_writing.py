@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,3 +133,85 @@ def test_a_file_that_is_not_read_is_written_over(run: Run, folder: Path, source:
     (folder / "out.onnx").write_bytes(source.read_bytes())
     assert run("optimize", source.name, "-o", "out.onnx").code == 0
     assert (folder / "out.onnx").read_bytes() != source.read_bytes()
+
+
+def with_weights_in(
+    source: Path, name: str, made: str = "ext.onnx", convert_attribute: bool = False
+) -> None:
+    """Write a file anew with its weights in another beside it."""
+    onnx.save(
+        onnx.load(source),
+        source.with_name(made),
+        save_as_external_data=True,
+        location=name,
+        size_threshold=0,
+        convert_attribute=convert_attribute,
+    )
+
+
+@pytest.mark.parametrize("way", ["itself", "linked", "of an attribute"])
+def test_weights_beside_a_file_that_is_read_are_not_written(
+    run: Run, folder: Path, source: Path, way: str
+) -> None:
+    is_attribute = way == "of an attribute"
+    if is_attribute:
+        proto = onnx.load(source)
+        kept = proto.graph.initializer.pop()
+        proto.graph.node.insert(0, helper.make_node("Constant", [], [kept.name], value=kept))
+        del proto.graph.initializer[:]
+        onnx.save(proto, source)
+    with_weights_in(source, "w.onnx", convert_attribute=is_attribute)
+    output = "w.onnx"
+    if way == "linked":
+        output = "link.onnx"
+        (folder / output).symlink_to("w.onnx")
+    said = (
+        f"--output {output} would replace weights of {{}} ext.onnx, which are in {output}: name "
+        "another file to write."
+    )
+    refused(run, folder, said.format("MODEL"), "optimize", "ext.onnx", "-o", output)
+    refused(run, folder, said.format("MODEL"), "bench", "ext.onnx", "-o", output)
+    refused(run, folder, said.format("FILE"), "bench", TINY, "ext.onnx", "-o", output)
+
+
+def test_weights_that_two_files_share_stay(run: Run, folder: Path, source: Path) -> None:
+    """What stands beside a file that is written goes with the file that was there."""
+    with_weights_in(source, "out.onnx.0123456789abcdef.data", "out.onnx")
+    (folder / "copy.onnx").write_bytes((folder / "out.onnx").read_bytes())
+    refused(
+        run, folder,
+        "--output out.onnx would replace weights of MODEL copy.onnx, which are in "
+        "out.onnx.0123456789abcdef.data: name another file to write.",
+        "optimize", "copy.onnx", "-o", "out.onnx",
+    )  # fmt: skip
+
+
+def test_the_picture_is_written_over_nothing_that_is_read(
+    run: Run, folder: Path, source: Path
+) -> None:
+    with_weights_in(source, "w.png")
+    refused(
+        run, folder,
+        "--plot w.png would replace weights of MODEL ext.onnx, which are in w.png: name another "
+        "file to write.",
+        "verify", "ext.onnx", "--per-layer", "--plot", "w.png",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("output", ["tinymodels.py", "./tinymodels.py", "link.json", "parts.py"])
+def test_the_source_of_the_model_is_not_written(
+    run: Run, folder: Path, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("parts", "whole"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (folder / "parts.py").write_text("from tinymodels import tiny\n")
+    (folder / "whole.py").write_text("from parts import tiny\n")
+    if output == "link.json":
+        (folder / output).symlink_to("tinymodels.py")
+    source = "parts" if output == "parts.py" else "tinymodels"
+    refused(
+        run, folder,
+        f"--output {Path(output)} is the source of the module {source}, which is never "
+        "overwritten: name another file to write.",
+        "bench", "whole:tiny", "-o", output,
+    )  # fmt: skip

@@ -165,6 +165,14 @@ def test_signals_that_are_not_worth_their_copies_keep_plain_operators() -> None:
         assert made(x).is_contiguous() == is_contiguous
 
 
+def test_signals_that_lie_otherwise_are_copied_as_well() -> None:
+    plain, x = layer(nn.Conv1d, 64, 64, 3, padding=1), drawn(1, 64, 1002)[:, :, 1:-1]
+    made = fused(plain, "", RELU)
+    made.returns_contiguous = True
+    assert error(made(x), plain(x).relu()) < 2e-6
+    assert not has_packed(made)
+
+
 def test_signals_that_come_channels_last_are_not_copied_first() -> None:
     plain, x = layer(nn.Conv1d, 64, 64, 3, padding=1), drawn(1, 1000, 64).transpose(1, 2)
     made = fused(plain, "", RELU)

@@ -173,7 +173,7 @@ def test_the_graph() -> None:
     ]
     assert "\n".join(found) + "\n" == textwrap.dedent(
         """\
-        _0(input_1) activation=relu
+        _0(input_1) activation=relu contiguous
         _3(_0) MaxPool1d
         _4_a(_3) activation=relu
         _4_b(_4_a, _3) binary=add, activation=relu
