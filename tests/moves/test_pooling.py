@@ -126,7 +126,7 @@ def test_a_pad_with_the_value_the_affine_maps_to_itself() -> None:
         model = ready(
             Model(
                 lambda m, x: m.head(F.pad(m.norm(x), (1, 1), value=value)),
-                norm=nn.BatchNorm2d(4, eps=0.0),
+                norm=nn.BatchNorm2d(4, eps=1e-300),
                 head=nn.Conv2d(4, 2, 1),
             )
         )
