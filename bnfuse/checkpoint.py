@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bnfuse.errors import RequestError
+from bnfuse.errors import RequestError, first_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,8 @@ def _why_unread(path: Path, error: Exception) -> str:
     if path.suffix == ".safetensors" and "not installed" in str(error):
         return "needs the package safetensors: pip install safetensors"
     if path.suffix == ".safetensors":
-        return f"cannot be read by safetensors ({_first_line(error)}): copy or save it again"
+        said = first_line(error) or type(error).__name__
+        return f"cannot be read by safetensors ({said}): copy or save it again"
     if "TorchScript" in str(error):
         return f"is a TorchScript archive, which holds a program: {_SAVE}"
     if found := _GLOBAL.search(str(error)):
@@ -131,12 +132,11 @@ def _misfit(model: nn.Module, state: dict[Any, Any], error: Exception) -> str:
             return f"{name!r} is of type {type(state[name]).__name__} in it, not a tensor"
         if mine is not None and mine != given:
             return f"{name!r} has the shape {_shown(given)} in it and {_shown(mine)} in the model"
-    return ", and ".join(facts) or f"{type(error).__name__}: {_first_line(error)}"
+    return (
+        ", and ".join(facts)
+        or f"{type(error).__name__}: {first_line(error) or type(error).__name__}"
+    )
 
 
 def _shown(shape: torch.Size) -> str:
     return "x".join(map(str, shape)) or "()"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -33,3 +33,8 @@ class ExportError(BnfuseError):
 
 class MissingDependencyError(BnfuseError):
     """An optional package is needed and not installed."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, empty where it has none."""
+    return (str(error).strip().splitlines() or [""])[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from bnfuse.errors import RequestError
+from bnfuse.errors import RequestError, first_line
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -66,7 +66,7 @@ def _imported(module_name: str, name: str) -> ModuleType:
         is_there = _exists(module_name, error)
         remedy = _MEND if is_there else _meant(module_name, name)
         raise RequestError(
-            f"{module_name!r} cannot be imported ({type(error).__name__}: {_first_line(error)}): "
+            f"{module_name!r} cannot be imported ({type(error).__name__}: {_message(error)}): "
             f"{remedy}"
         ) from error
 
@@ -119,8 +119,8 @@ def _raised(error: BaseException, module: ModuleType) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
     where = f", line {lines[-1]} of {Path(file).name}" if lines and file else ""
-    return f"{type(error).__name__} ({_first_line(error)}{where})"
+    return f"{type(error).__name__} ({_message(error)}{where})"
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["without a message"])[0]
+def _message(error: BaseException) -> str:
+    return first_line(error) or "without a message"

@@ -18,6 +18,10 @@ FENCED = re.compile(r"^```pycon\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINKED = re.compile(r"\]\((?!https?:)([^)#]+)")
 FILES = re.compile(r"`((?:\w+/)+\w+\.py)`")
 MOST_COLUMNS = 120
+DOCUMENTS = (
+    "CONTRIBUTING.md", "CHANGELOG.md", "docs/rules.md", "docs/export.md", "docs/import.md",
+    "docs/measured.md",
+)  # fmt: skip
 
 
 def failures(text: str, name: str) -> int:
@@ -82,34 +86,13 @@ def test_readme_lists_every_reason() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "docs/rules.md",
-        "docs/export.md",
-        "docs/import.md",
-        "docs/measured.md",
-    ],
-)
+@pytest.mark.parametrize("name", ["README.md", *DOCUMENTS])
 def test_documents_link_to_what_is_there(name: str) -> None:
     path = ROOT / name
     assert [x for x in LINKED.findall(path.read_text()) if not (path.parent / x).exists()] == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "docs/rules.md",
-        "docs/export.md",
-        "docs/import.md",
-        "docs/measured.md",
-    ],
-)
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_documents_have_lines_of_120_columns(name: str) -> None:
     assert long_lines((ROOT / name).read_text()) == []
     assert len(long_lines("x" * (MOST_COLUMNS + 1))) == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bnfuse import errors
+from bnfuse.errors import first_line
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [*(ROOT / "bnfuse").rglob("*.py"), *(ROOT / "passes").glob("*.py")]
@@ -61,3 +62,8 @@ def test_messages_are_sentences() -> None:
         if last_text(call) and not last_text(call).endswith((".", "?"))
     ]
     assert odd == []
+
+
+def test_first_line_of_nothing() -> None:
+    assert first_line(ValueError("\n one\ntwo")) == "one"
+    assert first_line(ValueError()) == ""

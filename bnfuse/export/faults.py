@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import fx
 
-from bnfuse.errors import ExportError
-from bnfuse.export.program import first_line
+from bnfuse.errors import ExportError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

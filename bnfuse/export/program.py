@@ -16,7 +16,7 @@ from torch.fx import immutable_collections
 from torch.fx.experimental import _config as symbolic
 from torch.utils import _pytree as pytree
 
-from bnfuse.errors import ExportError
+from bnfuse.errors import ExportError, first_line
 from bnfuse.export.sizes import OTHER_BATCH, with_batch
 from bnfuse.graph.part import registered_parts
 
@@ -174,11 +174,6 @@ def _batch_axes(module: nn.Module, call: Arguments, smallest: int) -> dict[str, 
     names = list(inspect.signature(module.forward).parameters)
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     return {name: pytree.tree_map(axes, value) for name, value in given.items()}
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message."""
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 @contextmanager

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnfuse.capture import check_example
-from bnfuse.errors import BnfuseError, ExportError, RequestError
+from bnfuse.errors import BnfuseError, ExportError, RequestError, first_line
 from bnfuse.export.archive import Archive
 from bnfuse.export.atomic import atomic_file
 from bnfuse.export.onnx_file import REPORT_KEY, SOURCE_KEY, VERSION_KEY
 from bnfuse.export.options import ExportOptions
 from bnfuse.export.prepare import is_optimized, prepared
-from bnfuse.export.program import first_line, quiet
+from bnfuse.export.program import quiet
 from bnfuse.export.sizes import compared
 from bnfuse.export.stored_report import parsed_report
 from bnfuse.export.summary import batch, summary

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bnfuse.errors import ExportError, MissingDependencyError, RequestError
-from bnfuse.export.program import first_line
+from bnfuse.errors import ExportError, MissingDependencyError, RequestError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,9 +18,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from bnfuse.capture import check_example
-from bnfuse.errors import ExportError, MissingDependencyError, RequestError
+from bnfuse.errors import ExportError, MissingDependencyError, RequestError, first_line
 from bnfuse.export.prepare import is_optimized
-from bnfuse.export.program import captured, first_line, quiet
+from bnfuse.export.program import captured, quiet
 from bnfuse.export.sizes import with_batch
 from bnfuse.export.tensorrt_ranges import LARGEST_BATCH, ranges_of
 from bnfuse.optimizer import rewritten

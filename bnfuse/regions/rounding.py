@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bnfuse.regions.evaluate import Evaluator, nudged
+from bnfuse.validation.inner import largest_computed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from bnfuse.graph import Program
     from bnfuse.regions.region import Region
 
-LARGEST = 2.0**20
-"""The largest value that counts as computed: larger ones may be constants to mask with."""
 _NUDGE = 2.0**-50
 
 
@@ -75,7 +74,6 @@ def _nearby(
 
 
 def _largest(values: Iterable[Any]) -> float:
-    """Return the largest absolute value in tensors, up to ``LARGEST``."""
-    tensors = [v for v in values if isinstance(v, torch.Tensor) and v.is_floating_point()]
-    sizes = (v.abs().nan_to_num(nan=0.0) for v in tensors if v.numel())
-    return max((float(torch.where(v > LARGEST, 0.0, v).max()) for v in sizes), default=0.0)
+    """Return the largest absolute value in tensors, as far as it may be computed."""
+    tensors = (v for v in values if isinstance(v, torch.Tensor) and v.is_floating_point())
+    return max(map(largest_computed, tensors), default=0.0)

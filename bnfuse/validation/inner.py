@@ -55,6 +55,16 @@ def largest_inner_value(run: ModuleRun, sets: Sequence[Arguments], seed: int) ->
     return seen.value
 
 
+def largest_computed(tensor: Tensor) -> float:
+    """Return the largest absolute value, up to ``MOST``, in a floating-point tensor; 0 if none.
+
+    >>> largest_computed(torch.tensor([-3.0, float("inf"), float("nan")]))
+    3.0
+    """
+    sizes = tensor.detach().abs()
+    return float(torch.where(sizes <= MOST, sizes, 0.0).max()) if sizes.numel() else 0.0
+
+
 class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     """Notes the largest value up to ``MOST`` that a layer computes while it is entered."""
 
@@ -73,7 +83,5 @@ class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         return result
 
     def _note(self, result: Tensor) -> None:
-        is_usual = result.is_floating_point() and is_dense(result) and not result.is_meta
-        if is_usual and result.numel():
-            sizes = result.detach().abs()
-            self.value = max(self.value, float(torch.where(sizes <= MOST, sizes, 0.0).max()))
+        if result.is_floating_point() and is_dense(result) and not result.is_meta:
+            self.value = max(self.value, largest_computed(result))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bnfuse.capture import copy_model
-from bnfuse.errors import RequestError
+from bnfuse.errors import RequestError, first_line
 from bnfuse.validation.inputs import map_tensors
 
 if TYPE_CHECKING:
@@ -42,11 +42,10 @@ def check_call(model: nn.Module, call: Arguments) -> None:
 
 def cannot_run(model: nn.Module, problem: BaseException) -> RequestError:
     """Return the error to raise for what a call of a model raised."""
-    first_line = (str(problem).strip().splitlines() or [""])[0]
     return RequestError(
         f"{type(model).__name__} cannot run on the example inputs "
-        f"({type(problem).__name__}: {first_line}): pass inputs that the model accepts, or "
-        "--input SHAPE on the command line."
+        f"({type(problem).__name__}: {first_line(problem)}): pass inputs that the model accepts, "
+        "or --input SHAPE on the command line."
     )
 
 

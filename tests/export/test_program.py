@@ -11,7 +11,7 @@ from torch import nn
 
 import bnfuse
 from bnfuse.errors import ExportError
-from bnfuse.export.program import Captured, captured, first_line, quiet
+from bnfuse.export.program import Captured, captured, quiet
 from tests.support import ready
 
 if TYPE_CHECKING:
@@ -110,11 +110,6 @@ def test_program_says_nothing_of_where_it_was_made() -> None:
     notes = {note for node in found.program.graph.nodes for note in node.meta}
     assert "nn_module_stack" in notes
     assert notes.isdisjoint({"stack_trace", "from_node", "source_fn_stack"})
-
-
-def test_first_line_of_nothing() -> None:
-    assert first_line(ValueError("\n one\ntwo")) == "one"
-    assert first_line(ValueError()) == ""
 
 
 def test_quiet_puts_logging_back(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from bnfuse.graph import Program
 from bnfuse.graph.guards import assume_rank
 from bnfuse.passes import PassReport, run_pass
 from bnfuse.passes.eliminate_assertions import EliminateAssertions
+from tests.regions.support import Two
 from tests.support import noise, ready
 
 if TYPE_CHECKING:
@@ -43,15 +44,9 @@ class Net(nn.Module):
         return self.norm2(self.conv2(y)) + y
 
 
-class Given(nn.Module):
-    """A forward over two values, with a convolution at hand."""
-
-    def __init__(self, run: Callable[[Given, Tensor, Tensor], Any]) -> None:
-        super().__init__()
-        self.run, self.conv = run, nn.Conv2d(3, 3, 1)
-
-    def forward(self, x: Tensor, y: Tensor) -> Any:
-        return self.run(self, x, y)
+def given(run: Callable[[Any, Tensor, Tensor], Any]) -> Two:
+    """Return a forward over two values, with a convolution at hand."""
+    return Two(run, conv=nn.Conv2d(3, 3, 1))
 
 
 def run(model: nn.Module) -> tuple[fx.GraphModule, PassReport]:
@@ -76,13 +71,13 @@ def test_fires_on_all_but_the_first() -> None:
 
 
 def test_the_graph_that_is_left() -> None:
-    def forward(m: Given, x: Tensor, y: Tensor) -> Tensor:
+    def forward(m: Any, x: Tensor, y: Tensor) -> Tensor:
         torch._assert(x.ndim == 4, "the input")
         z = m.conv(x).relu()
         torch._assert(z.dim() == 4, f"its rank is {z.ndim}")
         return z
 
-    module, _ = run(Given(forward))
+    module, _ = run(given(forward))
     names = [node.name for node in module.graph.nodes]
     assert names == ["x", "y", "getattr_1", "eq", "_assert", "conv", "relu", "output"]
 
@@ -99,34 +94,34 @@ def test_fires_on_guards_and_on_other_ranks() -> None:
     assert [done.site for done in result.applied] == ["assume_rank_1"]
 
 
-def others(m: Given, x: Tensor, y: Tensor) -> Tensor:
+def others(m: Any, x: Tensor, y: Tensor) -> Tensor:
     torch._assert(x.ndim == 4, "one")
     torch._assert(y.ndim == 4, "no relative")
     return m.conv(x)
 
 
-def contradicts(m: Given, x: Tensor, y: Tensor) -> Tensor:
+def contradicts(m: Any, x: Tensor, y: Tensor) -> Tensor:
     torch._assert(x.ndim == 4, "one")
     torch._assert(m.conv(x).ndim == 3, "never")
     return x
 
 
-def in_place(m: Given, x: Tensor, y: Tensor) -> Tensor:
+def in_place(m: Any, x: Tensor, y: Tensor) -> Tensor:
     torch._assert(x.ndim == 4, "one")
     x.squeeze_(0)
     torch._assert(x.ndim == 4, "where nothing was squeezed")
     return x
 
 
-def of_a_size(m: Given, x: Tensor, y: Tensor) -> Tensor:
+def of_a_size(m: Any, x: Tensor, y: Tensor) -> Tensor:
     torch._assert(x.shape[1] == 3, "one")
     torch._assert(m.conv(x).shape[1] == 3, "as well")
     return x
 
 
 @pytest.mark.parametrize("forward", [others, contradicts, in_place, of_a_size])
-def test_leaves_what_is_not_implied(forward: Callable[[Given, Tensor, Tensor], Any]) -> None:
-    module, result = run(Given(forward))
+def test_leaves_what_is_not_implied(forward: Callable[[Any, Tensor, Tensor], Any]) -> None:
+    module, result = run(given(forward))
     assert not result.applied
     assert not result.declined
     assert len(assertions(module)) == 2
@@ -135,14 +130,14 @@ def test_leaves_what_is_not_implied(forward: Callable[[Given, Tensor, Tensor], A
 def test_what_is_more_than_a_question_stays() -> None:
     """An input and a write that only the message of an assertion reads."""
 
-    def forward(m: Given, x: Tensor, y: Tensor) -> Tensor:
+    def forward(m: Any, x: Tensor, y: Tensor) -> Tensor:
         torch._assert(x.ndim == 4, "the first")
         z = m.conv(x)
         torch._assert(z.ndim == 4, y.shape)
         torch._assert(z.ndim == 4, z.add_(1.0).shape)
         return z
 
-    model, x = ready(Given(forward)), noise(2, 3, 4, 4)
+    model, x = ready(given(forward)), noise(2, 3, 4, 4)
     module, _ = run(model)
     assert assertions(module) == ["_assert"]
     assert torch.equal(module(x, x), model(x, x))

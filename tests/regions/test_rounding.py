@@ -10,7 +10,8 @@ from torch import nn
 
 from bnfuse.regions.evaluate import Evaluator
 from bnfuse.regions.region import region_of
-from bnfuse.regions.rounding import LARGEST, NONE, Rounding, rounding_of
+from bnfuse.regions.rounding import NONE, Rounding, rounding_of
+from bnfuse.validation.inner import MOST
 from tests.regions.support import One, traced
 from tests.support import noise
 
@@ -39,7 +40,7 @@ def test_outputs_nearby_are_some_roundings_off() -> None:
     assert Rounding() == NONE
 
 
-@pytest.mark.parametrize("constant", [7.0, LARGEST, 2 * LARGEST, float("inf"), float("nan")])
+@pytest.mark.parametrize("constant", [7.0, MOST, 2 * MOST, float("inf"), float("nan")])
 def test_the_largest_value_inside_is_none_of_a_mask(constant: float) -> None:
     def forward(m: Any, x: Tensor) -> Any:
         return m.a(x).relu() + constant - constant
@@ -47,7 +48,7 @@ def test_the_largest_value_inside_is_none_of_a_mask(constant: float) -> None:
     layer = nn.Linear(3, 3, bias=False)
     layer.weight.data = -torch.eye(3)
     _, found = rounding(One(forward, a=layer), torch.full((2, 3), 3.0, dtype=torch.float64))
-    assert found.inner == (constant if constant <= LARGEST else 3.0)
+    assert found.inner == (constant if constant <= MOST else 3.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
